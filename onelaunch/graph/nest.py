@@ -1,0 +1,119 @@
+"""Loop nests: the one form of computation that graph nodes, ops and kernels share.
+
+``for vars: target[index] = body``. A plain nest is ``Rows``; with contractions it is ``Linear`` (their finished sums
+stand in the body as ``@0``, ``@1``, ...); with an attention it is ``Attend`` (its result stands as ``@0``). A nest whose
+index is not just its variables is a ``Scatter``: an index that is negative at run time stores nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from collections.abc import Iterator
+
+from onelaunch.graph.dtype import DType
+from onelaunch.graph.expr import Expr
+from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import walk
+
+
+class Kind(enum.StrEnum):
+    """What realises a nest; decides which device code runs it."""
+
+    ROWS = "rows"  # pointwise work and row reductions
+    SCATTER = "scatter"  # pointwise work stored at computed indices
+    LINEAR = "linear"  # contractions with matrices, with prologue and epilogue
+    ATTEND = "attend"  # softmax(score(q k)) v
+
+    __hash__ = str.__hash__
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contraction:
+    """``sum over var of x * w``: x depends on the token variables and var, w on the column variable and var."""
+
+    var: Expr
+    x: Expr  # the prologue: an expression over every nest variable but the last, and var
+    w: Expr  # a LOAD of the matrix element, indices affine in the last nest variable and var
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attention:
+    """``sum over key of softmax over key of score(sum over head of q * k) * v`` for one query.
+
+    The last variable of the nest is the element of the value head. ``score`` holds the scalar product as ``@0`` and is
+    an fp32 expression over the nest's other variables and ``key``; -inf leaves a position out.
+    """
+
+    key: Expr  # variable: position in the cache, extent = its capacity
+    head: Expr  # variable: element of the query/key head
+    q: Expr  # over the nest's variables but the last, and head
+    k: Expr  # over the same, key and head
+    v: Expr  # over the nest's variables and key
+    score: Expr
+    start: Expr | None  # first position that can count, over the nest's variables but the last; None: 0
+    stop: Expr | None  # positions from here on do not count; None: nothing known
+    scan: Expr | None  # bool over key: a position counts only if true; its last true position bounds the loop
+    masked: str  # value of a row that has no position left: "zero", or "nan" (softmax of nothing)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nest:
+    """One loop nest; loads name graph values, program buffers or kernel operands, depending on the level."""
+
+    vars: tuple[Expr, ...]
+    target: str
+    dtype: DType  # of the target
+    index: tuple[Expr, ...]
+    body: Expr
+    contractions: tuple[Contraction, ...] = ()
+    attention: Attention | None = None
+
+    @property
+    def kind(self) -> Kind:
+        if self.attention is not None:
+            return Kind.ATTEND
+        if self.contractions:
+            return Kind.LINEAR
+        # Dimensions of extent 1 have the index 0 and no variable of their own.
+        free = [i for i in self.index if not i.is_const]
+        plain = all(i.op is Op.VAR for i in free) and len(set(free)) == len(free)
+        return Kind.ROWS if plain else Kind.SCATTER
+
+    def exprs(self) -> Iterator[Expr]:
+        """Every expression of the nest: indices, body, prologues, matrices, attention."""
+        yield from self.index
+        yield self.body
+        for c in self.contractions:
+            yield c.x
+            yield c.w
+        if (a := self.attention) is not None:
+            yield from (e for e in (a.q, a.k, a.v, a.score, a.start, a.stop, a.scan) if e is not None)
+
+    def loads(self) -> list[Expr]:
+        """The distinct loads, in a stable order."""
+        seen: dict[Expr, None] = {}
+        for root in self.exprs():
+            for e in walk(root):
+                if e.op is Op.LOAD:
+                    seen.setdefault(e)
+        return list(seen)
+
+    def map(self, rule: Callable[[Expr], Expr]) -> Nest:
+        """The nest with ``rule`` applied to every expression (variables and target stay)."""
+        attention = None
+        if (a := self.attention) is not None:
+            attention = dataclasses.replace(
+                a, q=rule(a.q), k=rule(a.k), v=rule(a.v), score=rule(a.score),
+                start=None if a.start is None else rule(a.start),
+                stop=None if a.stop is None else rule(a.stop),
+                scan=None if a.scan is None else rule(a.scan),
+            )  # fmt: skip
+        return dataclasses.replace(
+            self,
+            index=tuple(rule(i) for i in self.index),
+            body=rule(self.body),
+            contractions=tuple(Contraction(c.var, rule(c.x), rule(c.w)) for c in self.contractions),
+            attention=attention,
+        )

@@ -1,0 +1,156 @@
+// One vector of fp32 lanes, as wide as the machine's registers, through the compiler's vector extensions.
+//
+// The few intrinsics are for what the extensions cannot say: a fused multiply-add that is fused always (GCC leaves FMA
+// out of some reduction loops when it tunes for Zen, and a result must not depend on which loop computed it), and the
+// fp16 conversion instruction.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "types.h"
+
+#if defined(__AVX__) || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+#if defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace onelaunch {
+
+#if defined(__AVX512F__)
+inline constexpr int kVecBytes = 64;
+inline constexpr int kVecRegisters = 32;
+#elif defined(__AVX2__)
+inline constexpr int kVecBytes = 32;
+inline constexpr int kVecRegisters = 16;
+#elif defined(__aarch64__)
+inline constexpr int kVecBytes = 16;
+inline constexpr int kVecRegisters = 32;
+#else
+inline constexpr int kVecBytes = 16;
+inline constexpr int kVecRegisters = 16;
+#endif
+inline constexpr int kLanes = kVecBytes / 4;
+
+typedef float floatv __attribute__((vector_size(kVecBytes)));
+typedef int32_t int32v __attribute__((vector_size(kVecBytes)));
+typedef uint32_t uint32v __attribute__((vector_size(kVecBytes)));
+
+template <class V = floatv, class T>
+inline V load(const T* from) {
+  V value;
+  std::memcpy(&value, from, sizeof(V));
+  return value;
+}
+
+inline void store(float* to, floatv value) { std::memcpy(to, &value, sizeof(value)); }
+
+inline floatv splat(float value) { return value - floatv{}; }
+
+inline floatv as_float(uint32v bits) { return (floatv)bits; }
+
+// a*b + c, rounded once wherever the machine can; the scalar form gives the same bits as one lane of the vector form.
+inline floatv fma(floatv a, floatv b, floatv c) {
+#if defined(__AVX512F__)
+  return (floatv)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return (floatv)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+  return (floatv)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+inline float fma(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// Lane i of the result is lane i ^ distance of the argument; distance is a power of two below kLanes.
+inline floatv exchange(floatv value, int distance) {
+  int32v lane{};
+  for (int i = 0; i < kLanes; ++i) lane[i] = i ^ distance;
+#if defined(__clang__)
+  floatv result;
+  for (int i = 0; i < kLanes; ++i) result[i] = value[i ^ distance];
+  return result;
+#else
+  return __builtin_shuffle(value, lane);
+#endif
+}
+
+// The sum of the lanes, always in the same order (a butterfly).
+inline float sum(floatv value) {
+#pragma GCC unroll 8
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) value += exchange(value, distance);
+  return value[0];
+}
+
+inline float max(floatv value) {
+#pragma GCC unroll 8
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+    const floatv other = exchange(value, distance);
+    value = value > other ? value : other;
+  }
+  return value[0];
+}
+
+// Two vectors from 2 * kLanes stored elements. `first` and `second` may hold the elements in any fixed arrangement:
+// position(i) tells where element i lands, and everything multiplied with them (see linear.h) is prepared to match.
+struct Pair {
+  floatv first, second;
+};
+
+template <class W>
+struct Decode;
+
+// Even elements, then odd ones: a bf16 is the upper half of an fp32, so a shift and a mask decode it.
+template <>
+struct Decode<bf16> {
+  static constexpr int position(int i) { return (i % 2) * kLanes + i / 2; }
+  static Pair load(const bf16* from) {
+    const uint32v bits = onelaunch::load<uint32v>(from);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return {as_float(bits << 16), as_float(bits & 0xFFFF0000u)};
+#else
+    return {as_float(bits & 0xFFFF0000u), as_float(bits << 16)};
+#endif
+  }
+};
+
+template <>
+struct Decode<float> {
+  static constexpr int position(int i) { return i; }
+  static Pair load(const float* from) {
+    return {onelaunch::load(from), onelaunch::load(from + kLanes)};
+  }
+};
+
+template <>
+struct Decode<fp16> {
+  static constexpr int position(int i) { return i; }
+  static Pair load(const fp16* from) { return {half(from), half(from + kLanes)}; }
+
+ private:
+  static floatv half(const fp16* from) {
+#if defined(__AVX512F__)
+    return (floatv)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
+#elif defined(__AVX2__) && defined(__F16C__)
+    return (floatv)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from));
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    return (floatv)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*)from)));
+#else
+    floatv value;
+    for (int i = 0; i < kLanes; ++i) value[i] = to_float(from[i]);
+    return value;
+#endif
+  }
+};
+
+}  // namespace onelaunch
