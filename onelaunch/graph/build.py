@@ -29,9 +29,9 @@ def const(value: Number, dtype: DType = DType.I64) -> Expr:
     return Expr.make(Op.CONST, (), float(value) if dtype.is_float else int(value), dtype)
 
 
-def sym(name: str, maximum: int) -> Expr:
-    """An integer read at run time, between 1 and ``maximum``."""
-    return Expr.make(Op.SYM, (), (name, maximum), DType.I64)
+def sym(name: str, low: int, high: int) -> Expr:
+    """An integer read at run time, between ``low`` and ``high`` (both included)."""
+    return Expr.make(Op.SYM, (), (name, low, high), DType.I64)
 
 
 def var(name: str, extent: Expr | int) -> Expr:

@@ -26,7 +26,7 @@ class Op(enum.StrEnum):
 
     # leaves
     CONST = "const"  # attr: the value
-    SYM = "sym"  # attr: (name, max): an integer read at run time, 1 <= value <= max
+    SYM = "sym"  # attr: (name, low, high): an integer read at run time
     VAR = "var"  # attr: name; args: (extent,): an index variable, 0 <= value < extent
     ACC = "acc"  # attr: number of the contraction whose finished sum stands here (epilogues and scores)
     LOAD = "load"  # attr: buffer or value name; args: one index a dimension

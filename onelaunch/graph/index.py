@@ -196,7 +196,7 @@ def _bounds(e: Expr, env: dict[Expr, Range] | None) -> Range | None:
     if e.op is Op.CONST:
         return None if isinstance(e.value, float) else (int(e.value), int(e.value))
     if e.op is Op.SYM:
-        return 1, e.attr[1]
+        return e.attr[1], e.attr[2]
     if e.op is Op.VAR:
         extent = bounds(e.args[0])
         return None if extent is None else (0, max(extent[1] - 1, 0))

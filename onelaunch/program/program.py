@@ -42,9 +42,10 @@ class Scope(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Symbol:
-    """An integer read at every launch, 1 <= value <= maximum."""
+    """An integer read at every launch, minimum <= value <= maximum; a launch outside that is refused."""
 
     name: str
+    minimum: int
     maximum: int
 
 

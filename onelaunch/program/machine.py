@@ -1,0 +1,31 @@
+"""Machines: what a target runs on. The cost model and the schedule read nothing else about it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from onelaunch.graph.dtype import DType
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Machine:
+    """Workers and measured costs of one kind of machine. Times in nanoseconds, sizes in bytes."""
+
+    name: str  # "cpu", "cuda-sm90a", "reference"
+    workers: int
+    bandwidth: float  # bytes/ns that all workers together read from memory
+    flops: float  # fp32 multiply-adds per ns of one worker in plain loops
+    transcendental: float  # ns of one worker for one exp, tanh, ... inside a loop
+    dependency: float  # ns from the last signal of an event to the first instruction of a waiting task
+    task: float  # ns of fixed cost of a task
+    activation: DType  # type in which float intermediates of 16 bits are kept in the workspace
+    linear_rows: int  # a tile of a linear op begins at a multiple of this many output columns
+    alignment: int  # bytes to which workspace buffers are aligned
+
+
+def cpu(workers: int) -> Machine:
+    """A CPU with ``workers`` threads (constants measured on server cores of 2023 with AVX2)."""
+    return Machine(
+        name="cpu", workers=workers, bandwidth=20.0 * workers, flops=16.0, transcendental=2.0,
+        dependency=300.0, task=100.0, activation=DType.F32, linear_rows=8, alignment=64,
+    )  # fmt: skip
