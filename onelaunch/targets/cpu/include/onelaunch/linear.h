@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "prefetch.h"
 #include "vec.h"
 
 namespace onelaunch {
@@ -53,61 +54,114 @@ inline void prepare(const float* x, int64_t x_stride, int64_t length, float* out
 
 namespace detail {
 
-// Rows read side by side: enough chains to hide the latency of FMA, few enough that accumulators stay in registers.
+// Rows read side by side: enough chains to hide the latency of FMA, few enough that accumulators stay in registers. A
+// power of two, for sum_each.
 inline constexpr int rows_at_once(int tokens) {
   const int budget = kVecRegisters >= 32 ? 16 : 8;
-  return tokens >= budget ? 1 : budget / tokens > 8 ? 8 : budget / tokens;
+  int rows = 8;
+  while (rows > 1 && rows * tokens > budget) rows /= 2;
+  return rows;
 }
 
+// kInnerBlock steps of K. The side that is wider is walked outside, so that the other one's operands stay in registers.
 template <class W, int T, int R>
 inline void multiply_block(const float* x, const W* const (&w)[R], int64_t offset, floatv (&acc)[R][T]) {
 #pragma GCC unroll 8
   for (int i = 0; i < kInnerBlock; i += kPairLanes) {
-    Pair weight[R];
+    const float* at = x + i * T;
+    if constexpr (R > T) {
+      Pair token[T];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) weight[r] = Decode<W>::load(w[r] + offset + i);
+      for (int t = 0; t < T; ++t) token[t] = {load(at + t * kPairLanes), load(at + t * kPairLanes + kLanes)};
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const float* at = x + (int64_t(i) / kPairLanes * T + t) * kPairLanes;
-      const floatv first = load(at), second = load(at + kLanes);
+      for (int r = 0; r < R; ++r) {
+        const Pair weight = Decode<W>::load(w[r] + offset + i);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r][t] = fma(weight[r].first, first, acc[r][t]);
+        for (int t = 0; t < T; ++t) acc[r][t] = fma(weight.first, token[t].first, acc[r][t]);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r][t] = fma(weight[r].second, second, acc[r][t]);
+        for (int t = 0; t < T; ++t) acc[r][t] = fma(weight.second, token[t].second, acc[r][t]);
+      }
+    } else {
+      Pair weight[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) weight[r] = Decode<W>::load(w[r] + offset + i);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        const Pair token = {load(at + t * kPairLanes), load(at + t * kPairLanes + kLanes)};
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) acc[r][t] = fma(weight[r].first, token.first, acc[r][t]);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) acc[r][t] = fma(weight[r].second, token.second, acc[r][t]);
+      }
     }
   }
 }
 
-// R rows against T <= kTokenGroup tokens. `x` points at the prepared group at k0.
+// The last, partial block of K: what lies past the end of a row is not ours to read. Apart, to keep its buffer and its
+// registers out of the loop that matters.
+template <class W, int T, int R>
+__attribute__((noinline)) void multiply_tail(const float* x, const W* const (&w)[R], int64_t k, int64_t count,
+                                             floatv (&acc)[R][T]) {
+  W tail[R][kInnerBlock] = {};
+  const W* tails[R];
+  for (int r = 0; r < R; ++r) {
+    std::memcpy(tail[r], w[r] + k, size_t(count) * sizeof(W));
+    tails[r] = tail[r];
+  }
+  floatv sums[R][T];
+  std::memcpy(sums, acc, sizeof(sums));
+  multiply_block<W, T, R>(x, tails, 0, sums);
+  std::memcpy(acc, sums, sizeof(sums));
+}
+
+template <int R>
+inline void write_sums(const floatv* sums, float* out, bool accumulate) {
+  if constexpr (R > kLanes) {
+    write_sums<R / 2>(sums, out, accumulate);
+    write_sums<R / 2>(sums + R / 2, out + R / 2, accumulate);
+  } else {
+    const floatv total = sum_each<R>(sums);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const float value = total[r * (kLanes / R)];
+      out[r] = accumulate ? out[r] + value : value;
+    }
+  }
+}
+
+// R rows against T <= kTokenGroup tokens; `x` points at k0 in the prepared group. The prefetch asks for the same place
+// in rows that come soon, `ahead` elements further: the hardware's own prefetcher sees R short streams and starts late
+// on each.
 template <class W, int T, int R>
 inline void multiply_rows(const float* x, const W* w, int64_t row_stride, int64_t k0, int64_t k1, int64_t ahead,
                           float* out, int64_t out_stride, bool accumulate) {
   const W* rows[R];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) rows[r] = w + r * row_stride;
   floatv acc[R][T] = {};
   int64_t k = k0;
   for (; k + kInnerBlock <= k1; k += kInnerBlock) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
       for (int byte = 0; byte < kInnerBlock * int(sizeof(W)); byte += 64)
-        __builtin_prefetch((const char*)(rows[r] + k + ahead) + byte, 0, ONELAUNCH_HINT);
+        prefetch_line((const char*)(rows[r] + k + ahead) + byte);
     multiply_block<W, T, R>(x, rows, k, acc);
     x += T * kInnerBlock;
   }
-  if (k < k1) {  // the weights past the end of a row are not ours to read
-    W tail[R][kInnerBlock] = {};
-    const W* tails[R];
-    for (int r = 0; r < R; ++r) {
-      std::memcpy(tail[r], rows[r] + k, size_t(k1 - k) * sizeof(W));
-      tails[r] = tail[r];
-    }
-    multiply_block<W, T, R>(x, tails, 0, acc);
+  if (k < k1) {
+    floatv sums[R][T];
+    std::memcpy(sums, acc, sizeof(sums));
+    multiply_tail<W, T, R>(x, rows, k, k1 - k, sums);
+    std::memcpy(acc, sums, sizeof(sums));
   }
-  for (int t = 0; t < T; ++t)
-    for (int r = 0; r < R; ++r) {
-      float* to = out + t * out_stride + r;
-      *to = accumulate ? *to + sum(acc[r][t]) : sum(acc[r][t]);
-    }
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t) {
+    floatv sums[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sums[r] = acc[r][t];
+    write_sums<R>(sums, out + t * out_stride, accumulate);
+  }
 }
 
 template <class W, int T, int R>
@@ -122,6 +176,19 @@ inline void multiply_groups(const float* x, const W* w, int64_t row_stride, int6
   }
 }
 
+template <class W, int T, int R>
+inline int64_t multiply_range(const float* x, const W* w, int64_t row_stride, int64_t length, int64_t k0, int64_t k1,
+                              int64_t n, int64_t n0, int64_t n1, float* acc, int64_t acc_stride, bool accumulate) {
+  const int64_t row_bytes = (k1 - k0) * int64_t(sizeof(W));
+  const int64_t rows_ahead = (kPrefetchBytes + R * row_bytes - 1) / (R * row_bytes) * R;
+  for (; n + R <= n1; n += R) {
+    const int64_t ahead = n + rows_ahead + R <= n1 ? rows_ahead * row_stride : 0;  // never into another worker's tile
+    multiply_groups<W, T, R>(x, w + n * row_stride, row_stride, length, k0, k1, ahead, acc + n - n0, acc_stride,
+                             accumulate);
+  }
+  return n;
+}
+
 }  // namespace detail
 
 // acc[t * acc_stride + n - n0] = (accumulate ? itself : 0) + sum over k0 <= k < k1 of x[t][k] * w[n * row_stride + k],
@@ -130,14 +197,16 @@ inline void multiply_groups(const float* x, const W* w, int64_t row_stride, int6
 template <class W, int T>
 inline void linear(const float* x, const W* w, int64_t row_stride, int64_t length, int64_t k0, int64_t k1, int64_t n0,
                    int64_t n1, float* acc, int64_t acc_stride, bool accumulate = false) {
-  constexpr int kRows = detail::rows_at_once(T);
-  int64_t n = n0;
-  for (; n + kRows <= n1; n += kRows)
-    detail::multiply_groups<W, T, kRows>(x, w + n * row_stride, row_stride, length, k0, k1, kRows * row_stride,
-                                         acc + n - n0, acc_stride, accumulate);
-  for (; n < n1; ++n)
-    detail::multiply_groups<W, T, 1>(x, w + n * row_stride, row_stride, length, k0, k1, row_stride, acc + n - n0,
-                                     acc_stride, accumulate);
+  if (k1 <= k0) {
+    for (int t = 0; t < T && !accumulate; ++t)
+      for (int64_t n = n0; n < n1; ++n) acc[t * acc_stride + n - n0] = 0.0f;
+    return;
+  }
+  constexpr int kRows = detail::rows_at_once(T < kTokenGroup ? T : kTokenGroup);
+  int64_t n = detail::multiply_range<W, T, kRows>(x, w, row_stride, length, k0, k1, n0, n0, n1, acc, acc_stride,
+                                                  accumulate);
+  if constexpr (kRows > 1)
+    detail::multiply_range<W, T, 1>(x, w, row_stride, length, k0, k1, n, n0, n1, acc, acc_stride, accumulate);
 }
 
 }  // namespace onelaunch

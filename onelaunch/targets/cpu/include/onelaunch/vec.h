@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "types.h"
 
@@ -72,33 +73,62 @@ inline float fma(float a, float b, float c) {
 #endif
 }
 
-// Lane i of the result is lane i ^ distance of the argument; distance is a power of two below kLanes.
-inline floatv exchange(floatv value, int distance) {
-  int32v lane{};
-  for (int i = 0; i < kLanes; ++i) lane[i] = i ^ distance;
-#if defined(__clang__)
-  floatv result;
-  for (int i = 0; i < kLanes; ++i) result[i] = value[i ^ distance];
-  return result;
+// Lane i of the result is lane index[i] of `a`, or lane index[i] - kLanes of `b`.
+template <int... index>
+inline floatv shuffle(floatv a, floatv b) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, index...);
 #else
-  return __builtin_shuffle(value, lane);
+  return __builtin_shuffle(a, b, int32v{index...});
 #endif
 }
 
-// The sum of the lanes, always in the same order (a butterfly).
+namespace detail {
+template <int distance, class F, int... lane>
+inline floatv exchange(floatv value, F combine, std::integer_sequence<int, lane...>) {
+  return combine(value, shuffle<(lane ^ distance)...>(value, value));
+}
+template <int distance, int... lane>
+inline floatv merge(floatv a, floatv b, std::integer_sequence<int, lane...>) {
+  return shuffle<(lane & distance ? lane + kLanes : lane)...>(a, b) +
+         shuffle<(lane & distance ? (lane ^ distance) + kLanes : lane ^ distance)...>(a, b);
+}
+template <int distance, class F>
+inline floatv butterfly(floatv value, F combine) {
+  if constexpr (distance == 0) {
+    return value;
+  } else {
+    value = exchange<distance>(value, combine, std::make_integer_sequence<int, kLanes>());
+    return butterfly<distance / 2>(value, combine);
+  }
+}
+template <int N, int distance>
+inline floatv fold_each(const floatv* values) {
+  if constexpr (N == 1) {
+    return butterfly<distance>(values[0], [](floatv a, floatv b) { return a + b; });
+  } else {
+    floatv merged[N / 2];
+    for (int i = 0; i < N / 2; ++i)
+      merged[i] = merge<distance>(values[i], values[i + N / 2], std::make_integer_sequence<int, kLanes>());
+    return fold_each<N / 2, distance / 2>(merged);
+  }
+}
+}  // namespace detail
+
+// The sum of the lanes, always in the same order: halves folded onto each other until one lane is left.
 inline float sum(floatv value) {
-#pragma GCC unroll 8
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) value += exchange(value, distance);
-  return value[0];
+  return detail::butterfly<kLanes / 2>(value, [](floatv a, floatv b) { return a + b; })[0];
+}
+
+// N sums at once for fewer shuffles, each with the bits of sum(values[i]); sum i is in lane i * (kLanes / N). N is a
+// power of two, at most kLanes.
+template <int N>
+inline floatv sum_each(const floatv* values) {
+  return detail::fold_each<N, kLanes / 2>(values);
 }
 
 inline float max(floatv value) {
-#pragma GCC unroll 8
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
-    const floatv other = exchange(value, distance);
-    value = value > other ? value : other;
-  }
-  return value[0];
+  return detail::butterfly<kLanes / 2>(value, [](floatv a, floatv b) { return a > b ? a : b; })[0];
 }
 
 // Two vectors from 2 * kLanes stored elements. `first` and `second` may hold the elements in any fixed arrangement:

@@ -1,0 +1,31 @@
+// Weights are constant, so they may be asked for before the data they meet: within a task along its rows, and across
+// tasks while a worker waits for an event.
+#pragma once
+
+#include <cstdint>
+
+namespace onelaunch {
+
+inline constexpr int kLineBytes = 64;
+
+// How far ahead of its use a row is asked for: latency times one core's share of the bandwidth (about 200 ns times
+// 30 GB/s), rounded up.
+inline constexpr int64_t kPrefetchBytes = 8192;
+
+// What `prefetch` asks for at most: a good part of a small L2, and not so much that it evicts what was asked for first.
+inline constexpr int64_t kPrefetchAcross = 128 * 1024;
+
+// Into L2, not L1: on Zen 4, prefetching the stream into L1 ran at 40 % of this speed (measured, bf16, 2 cores).
+inline void prefetch_line(const void* address) { __builtin_prefetch(address, 0, 2); }
+
+// Asks for the first bytes of rows [first, first + count) of a matrix; a hint, which reads nothing and cannot fault.
+inline void prefetch(const void* base, int64_t stride_bytes, int64_t row_bytes, int64_t first, int64_t count) {
+  const char* row = static_cast<const char*>(base) + first * stride_bytes;
+  int64_t left = kPrefetchAcross;
+  for (int64_t r = 0; r < count && left > 0; ++r, row += stride_bytes) {
+    for (int64_t at = 0; at < row_bytes; at += kLineBytes) prefetch_line(row + at);
+    left -= row_bytes;
+  }
+}
+
+}  // namespace onelaunch
