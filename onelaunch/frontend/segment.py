@@ -1,0 +1,46 @@
+"""The seam to the runtime: what a lowered part of a graph becomes.
+
+``onelaunch.runtime.compiled`` offers two functions:
+
+``compile_segment(module, constants, options, name) -> Segment`` makes a segment from a functional Core ATen module.
+Its placeholders carry ``meta["val"]``; those named in ``constants`` are parameters. In-place updates of arguments are
+``aten.copy_(placeholder, value)`` nodes, at most one an argument, which no later node reads. The output is a tuple of
+nodes; their ``meta["val"]`` gives the size *and strides* the results must have. Symbolic sizes come as placeholders
+whose ``val`` is a SymInt; their ranges are in the shape environment (``symbols.ranges``).
+
+``load_segment(saved, options, name) -> Segment`` makes it again from what ``Segment.save`` returned, without tracing;
+it raises ProgramFormatError where ``saved`` is not usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
+
+import torch
+
+from onelaunch.frontend.options import Options
+from onelaunch.program.program import Program
+
+
+class Segment(Protocol):
+    """Programs made from one module, one a token bucket, chosen by the sizes of each call."""
+
+    programs: Sequence[Program]  # compiled so far
+    launches: int  # so far
+    compile_seconds: float  # spent so far
+    cache_hit: bool  # every program so far came from disk
+
+    def __call__(self, *args: Any) -> tuple[Any, ...]:
+        """Run once. ``args`` in the order of the module's placeholders; returns fresh tensors, one an output.
+
+        Raises CallError for arguments that no program can take, LaunchError where the launch was aborted.
+        """
+
+    def save(self) -> dict[str, Any] | None:
+        """A JSON value from which ``load_segment`` makes the segment again; None where that is not possible."""
+
+
+Compiler = Callable[[torch.fx.GraphModule, set[str], Options, str], Segment]

@@ -1,0 +1,44 @@
+"""Symbolic sizes of a captured graph: names and ranges, read from torch's shape environment."""
+
+from __future__ import annotations
+
+import torch
+
+UNBOUNDED = 2**31 - 1
+
+
+def ranges(module: torch.fx.GraphModule) -> dict[str, tuple[int, int]]:
+    """Least and greatest value of every symbol among the placeholders' sizes, by the symbol's name (``s77``).
+
+    An upper bound that torch does not know is UNBOUNDED.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for node in module.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        value = node.meta.get("val")
+        sizes = [value] if isinstance(value, torch.SymInt) else []
+        if isinstance(value, torch.Tensor):
+            sizes = [s for s in (*value.shape, *value.stride()) if isinstance(s, torch.SymInt)]
+        for size in sizes:
+            for symbol in size.node.expr.free_symbols:
+                known = size.node.shape_env.var_to_range[symbol]
+                found[str(symbol)] = (_finite(known.lower, 0), _finite(known.upper, UNBOUNDED))
+    return found
+
+
+def hint(size: int | torch.SymInt) -> int:
+    """The value a size had in the call that was captured; UNBOUNDED where none was seen."""
+    if isinstance(size, int):
+        return size
+    if not size.node.has_hint():
+        return UNBOUNDED
+    return int(size.node.require_hint() if hasattr(size.node, "require_hint") else size.node.hint)
+
+
+def _finite(bound: object, otherwise: int) -> int:
+    try:
+        value = int(bound)  # type: ignore[call-overload]
+    except (OverflowError, TypeError, ValueError):
+        return otherwise
+    return min(max(value, -UNBOUNDED), UNBOUNDED)
