@@ -170,11 +170,12 @@ def rebuild(node: Expr, args: tuple[Expr, ...]) -> Expr:
         return cast(args[0], node.dtype)
     if node.op is Op.WHERE:
         return where(*args)
-    special = _SPECIAL.get(node.op)
-    if special is not None:
-        result = special(*args)
-        return result if result.dtype is node.dtype else _pointwise(node.op, args, node.dtype)
-    return _pointwise(node.op, args, node.dtype)
+    dtype = node.dtype
+    if dtype.is_float and node.op not in COMPARISONS:
+        # Operands may have become wider (a stored bf16 kept as fp32): the result follows, nothing rounds.
+        floats = [a.dtype for a in args if a.dtype.is_float]
+        dtype = promote(*floats) if floats else dtype
+    return pointwise(node.op, *args, dtype=dtype)
 
 
 def _pointwise(op: Op, args: tuple[Expr, ...], dtype: DType) -> Expr:
