@@ -28,6 +28,7 @@ from onelaunch.graph.expr import Op
 from onelaunch.graph.nest import Attention
 from onelaunch.graph.nest import Contraction
 from onelaunch.graph.nest import Nest
+from onelaunch.graph.text import Parser
 from onelaunch.graph.text import Printed
 from onelaunch.graph.text import Scope
 from onelaunch.graph.text import parse_expr
@@ -182,18 +183,13 @@ class NestReader:
         dtype, _, place = head.partition(" ")
         if not equals or dtype not in DType._value2member_map_:
             raise ProgramFormatError(f"expected 'store type %target[index] = expression', found {short(rest)}")
-        own = place[1:].partition("[")[0]
-        outer = self._scope()
-        outer.dtype_of = lambda name: DType(dtype) if name == own else self.scope.dtype_of(name)
-        target = parse_with(place, outer, lambda parser: parser.expression(0))
-        if target.op is not Op.LOAD:
-            raise ProgramFormatError(f"expected a place %target[index] to store to, found {short(place)}")
+        target, index = parse_with(place, self._scope(), Parser.place)
         contractions = []
         for variable, parts in self.contractions:
             _exactly(parts, ("x", "w"), "contract")
             contractions.append(Contraction(variable, parts["x"], parts["w"]))
         self.nest = Nest(
-            self.vars or (), target.attr, DType(dtype), target.args, parse_expr(body, self._scope()),
+            self.vars or (), target, DType(dtype), index, parse_expr(body, self._scope()),
             tuple(contractions), self._attention(),
         )  # fmt: skip
 

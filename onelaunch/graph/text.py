@@ -199,6 +199,13 @@ class Parser:
         self.take("<")
         return Expr.make(Op.VAR, (self.expression(2),), name, DType.I64)
 
+    def place(self) -> tuple[str, tuple[Expr, ...]]:
+        """``%name[i, j]`` as what is stored to: the name and the indices."""
+        kind, word = self.take()
+        if kind != "load":
+            raise ProgramFormatError(f"expected a place %target[index] to store to, found {short(self.text)}")
+        return word[1:], self._list("[", "]")
+
     def atom(self) -> Expr:
         """A literal, name, load, call, reduction or parenthesis."""
         kind, word = self.take()
