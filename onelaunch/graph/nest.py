@@ -55,7 +55,9 @@ class Attention:
     start: Expr | None  # first position that can count, over the nest's variables but the last; None: 0
     stop: Expr | None  # positions from here on do not count; None: nothing known
     scan: Expr | None  # bool over key: a position counts only if true; its last true position bounds the loop
-    masked: str  # value of a row that has no position left: "zero", or "nan" (softmax of nothing)
+    # A row that has no position left is "zero" or "nan" (softmax of nothing); "all": a row whose scan finds nothing
+    # takes every position with its score as it is (masks that add a huge negative number).
+    masked: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
