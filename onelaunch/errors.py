@@ -35,5 +35,9 @@ class LaunchError(OnelaunchError):
     """A launch was aborted (an event was never reached); names worker, task, event, value seen and awaited."""
 
 
+class AccessError(OnelaunchError):
+    """A task touched memory outside what it declares, or read what nobody wrote (the reference target's debug mode)."""
+
+
 class CallError(UserError):
     """A call passed tensors that the compiled program cannot take (dtype, device, shape, overlap)."""
