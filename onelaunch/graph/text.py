@@ -116,6 +116,11 @@ def parse_variables(text: str, scope: Scope) -> tuple[Expr, ...]:
     return parse_with(text, scope, Parser.variables)
 
 
+def parse_list(text: str, scope: Scope) -> tuple[Expr, ...]:
+    """Expressions separated by commas. Raises ProgramFormatError."""
+    return parse_with(text, scope, Parser.items)
+
+
 def parse_with(text: str, scope: Scope, rule: Callable[[Parser], T]) -> T:
     """What ``rule`` makes of the whole of ``text``; whatever goes wrong inside is a ProgramFormatError."""
     try:
@@ -198,6 +203,15 @@ class Parser:
             raise ProgramFormatError(f"expression text has {name!r} where a variable belongs: {short(self.text)}")
         self.take("<")
         return Expr.make(Op.VAR, (self.expression(2),), name, DType.I64)
+
+    def items(self, closing: str = "") -> tuple[Expr, ...]:
+        """Expressions separated by commas, up to the closing bracket (which stays) or the end."""
+        found: list[Expr] = []
+        while self.peek() != closing:
+            if found:
+                self.take(",")
+            found.append(self.expression(0))
+        return tuple(found)
 
     def place(self) -> tuple[str, tuple[Expr, ...]]:
         """``%name[i, j]`` as what is stored to: the name and the indices."""
@@ -283,13 +297,9 @@ class Parser:
 
     def _list(self, opening: str, closing: str) -> tuple[Expr, ...]:
         self.take(opening)
-        items: list[Expr] = []
-        while self.peek() != closing:
-            if items:
-                self.take(",")
-            items.append(self.expression(0))
+        found = self.items(closing)
         self.take(closing)
-        return tuple(items)
+        return found
 
     def _known(self, table: Mapping[str, Expr], name: str) -> Expr:
         if name not in table:
