@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -15,7 +16,8 @@ import pytest
 HERE = Path(__file__).parent
 CPU = HERE.parent.parent / "onelaunch" / "targets" / "cpu"
 INCLUDE = CPU / "include"
-FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Werror"]
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+FLAGS += ["-fopenmp-simd", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Werror"]
 
 
 def compiler() -> str:
@@ -28,10 +30,22 @@ def compiler() -> str:
 class Native:
     """Builds shared libraries and executables from C++ sources in this folder."""
 
+    folder = HERE
+    include = INCLUDE
+    flags = FLAGS
+
+    @functools.cached_property
+    def compiler(self) -> str:
+        return compiler()
+
+    @functools.cached_property
+    def version(self) -> str:
+        return subprocess.run([self.compiler, "--version"], capture_output=True, text=True, check=True).stdout
+
     def build(self, *sources: str | Path, flags: tuple[str, ...] = (), shared: bool = True) -> Path:
         paths = [HERE / source for source in sources]
         compile_flags = [*FLAGS, *flags]
-        digest = hashlib.sha256(" ".join([compiler(), *compile_flags, str(shared)]).encode())
+        digest = hashlib.sha256(" ".join([self.version, *compile_flags, str(shared)]).encode())
         for path in [*paths, *sorted(INCLUDE.rglob("*.h")), *sorted(HERE.glob("*.h"))]:
             digest.update(str(path).encode())
             digest.update(path.read_bytes())
@@ -40,7 +54,7 @@ class Native:
         target = folder / (digest.hexdigest()[:24] + (".so" if shared else ""))
         if not target.exists():
             partial = target.with_suffix(f".{os.getpid()}")
-            command = [compiler(), *compile_flags, *(["-shared"] if shared else []), f"-I{INCLUDE}"]
+            command = [self.compiler, *compile_flags, *(["-shared"] if shared else []), f"-I{INCLUDE}"]
             command += [*map(str, paths), "-o", str(partial)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr

@@ -119,6 +119,9 @@ inline void write_sums(const floatv* sums, float* out, bool accumulate) {
   if constexpr (R > kLanes) {
     write_sums<R / 2>(sums, out, accumulate);
     write_sums<R / 2>(sums + R / 2, out + R / 2, accumulate);
+  } else if constexpr ((R & (R - 1)) != 0) {
+    write_sums<R - 1>(sums, out, accumulate);
+    write_sums<1>(sums + R - 1, out + R - 1, accumulate);
   } else {
     const floatv total = sum_each<R>(sums);
 #pragma GCC unroll 8

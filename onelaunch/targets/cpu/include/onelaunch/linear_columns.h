@@ -71,6 +71,20 @@ inline void sweep_rows(const float* x, const W* w, int64_t row_stride, int64_t a
   }
 }
 
+// Out of decoded order.
+template <class W>
+inline void write_columns(const float* sums, int64_t count, float* out, bool accumulate) {
+  for (int64_t i = 0; i < count; i += kPairLanes) {
+    float pair[kPairLanes];
+#pragma GCC unroll 32
+    for (int j = 0; j < kPairLanes; ++j) pair[j] = sums[i + Decode<W>::position(j)];
+    const int limit = count - i < kPairLanes ? int(count - i) : kPairLanes;
+    if (accumulate)
+      for (int j = 0; j < limit; ++j) pair[j] += out[i + j];
+    std::memcpy(out + i, pair, size_t(limit) * sizeof(float));
+  }
+}
+
 template <class W, int T>
 inline void sweep_group(const float* x, const W* w, int64_t row_stride, int64_t k0, int64_t k1, int64_t n0, int64_t n1,
                         float* acc, int64_t acc_stride, bool accumulate) {
@@ -79,20 +93,14 @@ inline void sweep_group(const float* x, const W* w, int64_t row_stride, int64_t 
   alignas(64) float sums[T][kWidth];
   for (int64_t n = n0; n < n1; n += kWidth) {
     const int64_t count = n1 - n < kWidth ? n1 - n : kWidth;
-    std::memset(sums, 0, sizeof(sums));
+    for (int t = 0; t < T; ++t) std::memset(sums[t], 0, size_t(padded(count)) * sizeof(float));
     int64_t k = k0;
     for (; k + kStep <= k1; k += kStep) {
       const int64_t ahead = k + 2 * kStep <= k1 ? kStep * row_stride : 0;
       sweep_rows<W, T, kStep, kWidth>(x + k * T, w + k * row_stride + n, row_stride, ahead, count, sums);
     }
     for (; k < k1; ++k) sweep_rows<W, T, 1, kWidth>(x + k * T, w + k * row_stride + n, row_stride, 0, count, sums);
-    for (int t = 0; t < T; ++t) {
-      float* to = acc + t * acc_stride + n - n0;
-      for (int64_t i = 0; i < count; ++i) {
-        const float value = sums[t][i / kPairLanes * kPairLanes + Decode<W>::position(int(i % kPairLanes))];
-        to[i] = accumulate ? to[i] + value : value;
-      }
-    }
+    for (int t = 0; t < T; ++t) write_columns<W>(sums[t], count, acc + t * acc_stride + n - n0, accumulate);
   }
 }
 

@@ -1,0 +1,254 @@
+"""Attend kernels: queries and scores from expressions, keys and values in place, the softmax by attend.h.
+
+Neighbouring queries along one axis share a pass over keys and values where those depend on the axis only through
+``h // g`` (grouped heads), or not at all. Keys or values that are not plain memory with unit stride along the head are
+evaluated into scratch first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from onelaunch.graph import build
+from onelaunch.graph.dtype import DType
+from onelaunch.graph.expr import Expr
+from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import substitute
+from onelaunch.graph.expr import walk
+from onelaunch.graph.index import terms
+from onelaunch.graph.nest import Attention
+from onelaunch.program.program import maximum
+from onelaunch.targets.cpu.kernel import KernelWriter
+from onelaunch.targets.cpu.linear import INNER_BLOCK
+from onelaunch.targets.cpu.linear import STREAMED
+from onelaunch.targets.cpu.linear import stored
+from onelaunch.targets.source.block import Block
+from onelaunch.targets.source.dialect import CPU
+from onelaunch.targets.source.loops import Loop
+from onelaunch.targets.source.nests import full
+from onelaunch.targets.source.nests import open_loop
+from onelaunch.targets.source.nests import write_store
+from onelaunch.targets.source.tiles import Axis
+from onelaunch.targets.source.writer import bare
+
+GROUP = 8  # queries that share one pass at most: as many as linear.h takes tokens at once
+DOT = Expr.make(Op.VAR, (build.const(1),), "dot", DType.F32)  # the scalar product, inside the score
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """Keys or values as memory: C++ type, text of the first element's address, elements between positions."""
+
+    type: str
+    start: str
+    stride: int
+
+
+def write_attend(k: KernelWriter) -> None:
+    """Writes the kernel's body."""
+    a = k.nest.attention
+    assert a is not None, "an Attend kernel without attention"
+    if a.q.dtype.compute is DType.F64 or a.v.dtype.compute is DType.F64 or not k.axes[-1].is_full:
+        k.writer.memory.results[build.acc(0)] = k.writer.memory.lower(plain(a))
+        return k.write_epilogue(k.nest)
+    memory = k.writer.memory
+    shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan) if e is not None]
+    axis, size = _group(k, shared)
+    blocks = [k.body]
+    for other in k.axes[:-1]:
+        if other is not axis:
+            blocks.append(open_loop(k.writer, blocks[-1], other.loop()))
+    if axis is not None:
+        blocks.append(_open_group(k, blocks[-1], axis, size))
+    _write_group(k, a, blocks[-1], axis, size)
+    for inner, outer in zip(reversed(blocks[1:]), reversed(blocks[:-1]), strict=True):
+        outer.items.append(inner)
+    return None
+
+
+def _open_group(k: KernelWriter, block: Block, axis: Axis, size: int) -> Block:
+    """The loop over groups of ``size`` queries; the axis' own variable stands for the first of each."""
+    low, high = (bare(k.writer.value(e, block)) for e in (axis.low, axis.high))
+    name = k.writer.variable_name(axis.variable)
+    step = f"{name} += {size}" if size > 1 else f"++{name}"
+    inner = Block(block, f"for (int64_t {name} = {low}; {name} < {high}; {step})", axis.variable)
+    inner.names[axis.variable] = name
+    return inner
+
+
+def _group(k: KernelWriter, shared: list[Expr]) -> tuple[Axis | None, int]:
+    """The axis along which queries share keys and values, and how many do."""
+    queries = k.axes[:-1]
+    for i, axis in reversed(list(enumerate(queries))):
+        periods = [p for e in shared if (p := _periods(e, axis.variable)) is not None]
+        if len(periods) < len(shared) or not axis.variable.args[0].is_const:
+            continue
+        numbers = [n for p in periods for n in p]
+        spans = [t[i] for t in k.tiles]
+        numbers += [high - low for low, high in spans] + ([low for low, _ in spans] if numbers else [])
+        common = math.gcd(*numbers) if numbers else 1
+        size = max((s for s in range(1, GROUP + 1) if common % s == 0), default=1)
+        if size > 1:
+            return axis, size
+    return (queries[-1], 1) if queries else (None, 1)
+
+
+def _periods(e: Expr, variable: Expr) -> list[int] | None:
+    """The numbers g for which ``e`` depends on ``variable`` only through ``variable // g``; None: otherwise too."""
+    found: list[int] = []
+    seen: set[Expr] = set()
+
+    def visit(node: Expr) -> bool:
+        if variable not in node.free or node in seen:
+            return True
+        seen.add(node)
+        if node.op is Op.FLOORDIV and node.args[0] is variable and node.args[1].is_const:
+            found.append(int(node.args[1].value))
+            return True
+        return node is not variable and all(visit(arg) for arg in node.args)
+
+    return found if visit(e) else None
+
+
+def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None, size: int) -> None:
+    """Queries into scratch, range of positions, one call of ``attend``, and the nest's body from its result."""
+    d, writer = k.axes[-1], k.writer
+    width, values = maximum(a.head.args[0]), d.most
+    first = build.const(0) if axis is None else _first(k, block, axis)
+    steps = [] if axis is None else [_members(axis, first, size)]
+    row = build.const(0) if axis is None else build.sub(axis.variable, first)
+    begin, end = _write_range(k, a, block)
+    keys = _rows(k, block, a.k, a.key, a.head, full(a.head, CPU.independent), begin, end, "@k")
+    data = _rows(k, block, a.v, a.key, d.variable, d.loop(CPU.independent), begin, end, "@v")
+    plain_q = k.reserve("@q", size * width, (build.const(size), a.head.args[0]), (build.const(width), build.const(1)))
+    padded = -(-width // INNER_BLOCK) * INNER_BLOCK
+    ready = k.reserve("@ready", size * padded, (build.const(size * padded),), (build.const(1),))
+    out = k.reserve("@out", size * values, (build.const(size), build.const(values)), (build.const(values), build.const(1)))
+    home = _scope(block, axis)
+    write_store(writer, home, [*steps, full(a.head, CPU.independent)], "@q", (row, a.head), a.q, trusted=True)
+    block.items.append(home)
+    head_size = bare(writer.value(writer.memory.lower(a.head.args[0]), block))
+    block.items.append(f"prepare<{keys.type}, {size}>({plain_q}, {width}, {head_size}, {ready});")
+    score = _write_score(k, a, block, axis)
+    cache = writer.fresh("cache", numbered=False)
+    block.items.append(
+        f"const Cache<{keys.type}, {data.type}> {cache} = "
+        f"{{{keys.start}, {keys.stride}, {data.start}, {data.stride}, {head_size}, {values}}};"
+    )
+    zero = "true" if a.masked == "zero" else "false"
+    block.items.append(f"attend<{size}>({ready}, {cache}, {begin}, {end}, {score}, nullptr, {out}, {values}, {zero});")
+    address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
+    writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
+    home = _scope(block, axis)
+    write_store(writer, home, [*steps, d.loop(CPU.independent)], k.nest.target, k.nest.index, k.nest.body)
+    block.items.append(home)
+
+
+def _scope(block: Block, axis: Axis | None) -> Block:
+    """A block of its own for loops over the members of a group."""
+    return Block(block, "")
+
+
+def _first(k: KernelWriter, block: Block, axis: Axis) -> Expr:
+    """The number of a group's first query, as a symbol that the group's loop defines."""
+    name = block.names[axis.variable]
+    k.writer.symbols["first"] = name
+    return build.sym("first", 0, maximum(axis.variable.args[0]))
+
+
+def _members(axis: Axis, first: Expr, size: int) -> Loop:
+    last = maximum(axis.variable.args[0]) - 1
+    return Loop(axis.variable, first, build.add(first, build.const(size)), (0, last))
+
+
+def _write_range(k: KernelWriter, a: Attention, block: Block) -> tuple[str, str]:
+    """The positions to visit: [start, stop), cut to the cache and to the last position that ``scan`` lets count."""
+    writer, lower = k.writer, k.writer.memory.lower
+    extent = lower(a.key.args[0])
+    start = build.const(0) if a.start is None else build.pointwise(Op.MAX, lower(a.start), build.const(0))
+    stop = extent if a.stop is None else build.pointwise(Op.MIN, lower(a.stop), extent)
+    scan = None if a.scan is None else lower(a.scan)
+    writer.count((start, stop, *(() if scan is None else (scan,))))
+    begin, end = writer.fresh("begin", numbered=False), writer.fresh("end", numbered=False)
+    block.items.append(f"const int64_t {begin} = {bare(writer.value(start, block))};")
+    const = "const " if scan is None else ""
+    block.items.append(f"{const}int64_t {end} = {bare(writer.value(stop, block))};")
+    if scan is not None:
+        search = Block(block, f"for (; {end} > {begin}; --{end})", a.key)
+        search.names[a.key] = f"({end} - 1)"
+        search.items.append(f"if ({bare(writer.value(scan, search))}) break;")
+        block.items.append(search)
+    return begin, end
+
+
+def _rows(
+    k: KernelWriter, block: Block, e: Expr, key: Expr, element: Expr, elements: Loop, begin: str, end: str, name: str
+) -> Rows:
+    """Keys or values in place where they lie with unit stride along ``element``, else from scratch."""
+    source, writer = stored(e), k.writer
+    if source.op is Op.LOAD and source.dtype in STREAMED:
+        parts, constant = terms(writer.memory.lower(source).args[0])
+        stride, unit = parts.pop(key, 0), parts.pop(element, 0)
+        if unit == 1 and stride > 0 and not any(v in t.free for t in parts for v in (key, element)):
+            base = build.add(build.const(constant), elements.low)
+            for term, factor in parts.items():
+                base = build.add(base, build.mul(term, build.const(factor)))
+            writer.count((base,))
+            start = f"{writer.memory.places[source.attr].pointer} + {bare(writer.value(base, block))}"
+            return Rows(CPU.storage[source.dtype], start, stride)
+    width = maximum(elements.high) - (int(elements.low.value) if elements.low.is_const else 0)
+    positions = maximum(key.args[0])
+    strides = (build.const(width), build.const(1))
+    pointer = k.reserve(name, positions * width, (build.const(positions), build.const(width)), strides)
+    for bound, text in (("begin", begin), ("end", end)):
+        writer.symbols[f"{name}.{bound}"] = text
+    span = Loop(key, *(build.sym(f"{name}.{b}", 0, positions) for b in ("begin", "end")), (0, positions - 1))
+    home = Block(block, "")
+    write_store(writer, home, [span, elements], name, (key, build.sub(element, elements.low)), e, trusted=True)
+    block.items.append(home)
+    return Rows("float", pointer, width)
+
+
+def _write_score(k: KernelWriter, a: Attention, block: Block, axis: Axis | None) -> str:
+    """The score as a lambda, for attend.h to inline into its loop over positions."""
+    writer = k.writer
+    score = writer.memory.lower(substitute(a.score, {build.acc(0): DOT}))
+    name, row, position, dot = (writer.fresh(n, numbered=False) for n in ("score", "row", "position", "dot"))
+    body = Block(block, f"const auto {name} = [&](int {row}, int64_t {position}, float {dot}) -> float", a.key)
+    body.end = "};"
+    body.names.update({a.key: position, DOT: dot})
+    if axis is not None:
+        member = writer.variable_name(axis.variable)
+        if axis.variable in score.free:
+            body.items.append(f"const int64_t {member} = {block.names[axis.variable]} + {row};")
+            body.names[axis.variable] = member
+    if row not in "".join(i for i in body.items if isinstance(i, str)):
+        body.header = body.header.replace(f"int {row},", "int,")
+    writer.count((score,))
+    text = writer.value(score, body)
+    body.items.append(f"return {bare(text)};")
+    block.items.append(body)
+    return name
+
+
+def plain(a: Attention) -> Expr:
+    """Attention as ordinary reductions: right for every type and layout, and slow."""
+    wide = DType.F64 if DType.F64 in (a.q.dtype, a.k.dtype, a.v.dtype) else DType.F32
+    product = build.mul(build.cast(a.q, wide), build.cast(a.k, wide))
+    dot = build.reduce("sum", a.head, product)
+    score = build.cast(substitute(a.score, {build.acc(0): dot}), wide)
+    low = build.const(-math.inf, wide)
+    for condition in (
+        None if a.start is None else build.le(a.start, a.key),
+        None if a.stop is None else build.lt(a.key, a.stop),
+        a.scan,
+    ):
+        score = score if condition is None else build.where(condition, score, low)
+    peak = build.reduce("max", a.key, score)
+    empty = build.eq(peak, low)
+    base = build.where(empty, build.const(0.0, wide), peak)
+    weight = build.pointwise(Op.EXP, build.sub(score, base))
+    total = build.reduce("sum", a.key, weight)
+    mean = build.pointwise(Op.DIV, build.reduce("sum", a.key, build.mul(weight, build.cast(a.v, wide))), total)
+    return build.where(empty, build.const(0.0 if a.masked == "zero" else math.nan, wide), mean)
