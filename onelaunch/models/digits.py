@@ -1,0 +1,38 @@
+"""The split of digits in a byte-level vocabulary that comes without its split rule.
+
+A GGUF file names its split rule after the model it came from (``tokenizer.ggml.pre``), and transformers knows some of
+these names; for the others it takes GPT-2's rule, which keeps runs of digits together with a space before them. Where
+merges were learned with each digit apart, text such as ``"a  12"`` then gives other tokens than the model was trained
+on. The vocabulary itself shows how it was learned, so no list of names is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenizers import pre_tokenizers
+
+
+def digits_apart(tokens: list[str]) -> bool:
+    """Whether no token holds a digit beside anything else, in a vocabulary that has all ten digits."""
+    digits = set("0123456789")
+    with_digit = [token for token in tokens if not digits.isdisjoint(token)]
+    return digits <= set(with_digit) and all(len(token) == 1 for token in with_digit)
+
+
+def split_digits_as_learned(tokenizer: Any) -> bool:
+    """Split off single digits first, if the vocabulary was learned so and the split is GPT-2's; says whether it did.
+
+    Args:
+        tokenizer: a fast tokenizer, changed in place.
+    """
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+        return False
+    added = set(tokenizer.get_added_vocab())
+    if not digits_apart([token for token in backend.get_vocab(with_added_tokens=False) if token not in added]):
+        return False
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+    )
+    return True

@@ -1,0 +1,179 @@
+"""Generating text with a compiled decode step: prefill in plain torch, then one call a token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+import torch
+
+from onelaunch.errors import UserError
+from onelaunch.models.decode_state import DecodeState
+from onelaunch.models.decode_state import cache_capacity
+from onelaunch.models.decode_state import has_sliding_layers
+from onelaunch.models.loaded import LoadedModel
+from onelaunch.models.operators import OperatorCounter
+from onelaunch.models.sampling import Sampler
+
+BACKEND = "onelaunch"
+
+OnToken = Callable[[int, int], None]
+"""Called with (row, token id) for each new token."""
+
+
+@dataclass
+class Generation:
+    """What came out, and what it took. Times are wall seconds.
+
+    Attributes:
+        tokens: the new token ids of each row; a stop token ends a row and is not included.
+        prefill_seconds: the prompts, in plain torch.
+        build_seconds: the decode steps in which Dynamo compiled something, whole.
+        decode_seconds: all other decode steps but the one counted, with sampling, without the caller's output.
+        decode_tokens: tokens that those steps produced, over rows not yet stopped.
+        steps: decode steps in all.
+        operators: torch operators of one step by name, counted on compiled code; None if no step could be counted.
+    """
+
+    tokens: list[list[int]]
+    prefill_seconds: float = 0.0
+    build_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    decode_tokens: int = 0
+    steps: int = 0
+    operators: dict[str, int] | None = field(default=None)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Decode speed over all rows, compilation and prefill excluded."""
+        return self.decode_tokens / self.decode_seconds if self.decode_tokens else None
+
+
+class Generator:
+    """Generates from one loaded model; the compiled step is kept and reused across calls.
+
+    Args:
+        loaded: the model.
+        backend: a ``torch.compile`` backend name, or a function, for the decode step; None runs it uncompiled.
+        options: the backend's options.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        backend: str | Callable[..., Any] | None = BACKEND,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self._backend, self._options = backend, options
+        self._step: Callable[..., Any] | None = None
+
+    def check(self, prompts: list[list[int]], max_new_tokens: int) -> None:
+        """Raise a ``UserError`` for what cannot be generated: no tokens, or more than the model has positions for."""
+        if max_new_tokens < 1:
+            raise UserError(f"max-new-tokens {max_new_tokens} is not accepted; it is a whole number from 1 up")
+        if not prompts or any(not prompt for prompt in prompts):
+            raise UserError("the prompt is empty; at least one token is needed")
+        longest = max(len(prompt) for prompt in prompts)
+        if longest + max_new_tokens > self.loaded.limit:
+            raise UserError(
+                f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit: "
+                f"the model has {self.loaded.limit} positions"
+            )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: list[list[int]],
+        max_new_tokens: int,
+        sampler: Sampler | None = None,
+        on_token: OnToken = lambda row, token: None,
+    ) -> Generation:
+        """Generate up to ``max_new_tokens`` for each prompt; all rows are decoded together.
+
+        Args:
+            prompts: token ids, one list a row.
+            max_new_tokens: at least 1; a row ends earlier at one of the model's stop tokens.
+            sampler: greedy if None.
+            on_token: called as tokens come.
+
+        Raises:
+            UserError: a prompt is empty, or does not fit into the model's positions.
+        """
+        self.check(prompts, max_new_tokens)
+        sampler = sampler or Sampler()
+        capacity = cache_capacity(max(map(len, prompts)) + max_new_tokens, self.loaded.limit)
+        state = DecodeState(self.loaded.model, prompts, capacity, self.loaded.pad_id)
+        result = Generation(tokens=[[] for _ in prompts])
+        start = time.perf_counter()
+        tokens = sampler(state.prefill())
+        result.prefill_seconds = time.perf_counter() - start
+        state.tokens = tokens
+        active = self._take(result, set(range(len(prompts))), tokens, on_token)
+        while active and max(map(len, result.tokens)) < max_new_tokens:
+            tokens = self._timed_step(result, state, sampler, len(active))
+            active = self._take(result, active, tokens, on_token)
+        return result
+
+    def _take(self, result: Generation, active: set[int], tokens: torch.Tensor, on_token: OnToken) -> set[int]:
+        """Hand out each active row's new token; returns the rows that go on."""
+        going = set()
+        for row, token in enumerate(tokens.flatten().tolist()):
+            if row in active and token not in self.loaded.stop_ids:
+                result.tokens[row].append(token)
+                on_token(row, token)
+                going.add(row)
+        return going
+
+    def _timed_step(self, result: Generation, state: DecodeState, sampler: Sampler, active: int) -> torch.Tensor:
+        graphs = graphs_compiled()
+        counter = OperatorCounter() if result.operators is None and result.steps else None
+        start = time.perf_counter()
+        if counter is None:
+            tokens = self._one_step(state, sampler)
+        else:
+            with counter:
+                tokens = self._one_step(state, sampler)
+        seconds = time.perf_counter() - start
+        result.steps += 1
+        if graphs_compiled() != graphs:
+            result.build_seconds += seconds
+        elif counter is not None:
+            result.operators = dict(counter.names)
+        else:
+            result.decode_seconds += seconds
+            result.decode_tokens += active
+        return tokens
+
+    def _one_step(self, state: DecodeState, sampler: Sampler) -> torch.Tensor:
+        if self._step is None:
+            self._step = compile_step(self.loaded.model, state, self._backend, self._options)
+        logits = self._step(**state.arguments()).logits
+        tokens = sampler(logits)
+        state.advance(tokens)
+        return tokens
+
+
+def compile_step(
+    model: Any, state: DecodeState, backend: str | Callable[..., Any] | None, options: dict[str, Any] | None
+) -> Callable[..., Any]:
+    """``model.forward`` compiled as one graph for steps like ``state``'s.
+
+    Sizes stay constants (``dynamic=False``), except where sliding layers count steps in a Python integer: each count
+    would be another graph, so Dynamo is left to make it a symbol after the first.
+    """
+    if backend is None:
+        forward: Callable[..., Any] = model.forward
+        return forward
+    dynamic = None if has_sliding_layers(state.cache) else False
+    return torch.compile(model.forward, backend=backend, fullgraph=True, dynamic=dynamic, options=options)
+
+
+def graphs_compiled() -> int:
+    """How many graphs Dynamo has handed to backends in this process."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
