@@ -39,6 +39,7 @@ def lower(
     arguments: list[Argument] = []
     updates: dict[str, str] = {}
     outputs: list[str] = []
+    strides: list[tuple[Expr, ...]] = []
     placeholders = 0
     for node in module.graph.nodes:
         low.node = node
@@ -49,6 +50,7 @@ def lower(
                 arguments.append(argument)
         elif node.op == "output":
             outputs = [low.value(a).name for a in node.args[0]]
+            strides = [tuple(low.extent(s) for s in a.meta["val"].stride()) for a in node.args[0]]
         elif node.op == "call_function" and _short(node.target) == "copy_":
             target, source = node.args[0], node.args[1]
             updates[low.value(target).name] = _as_update(low, low.value(target), source).name
@@ -62,6 +64,7 @@ def lower(
         nodes=low.nodes,
         updates=list(updates.items()),
         outputs=outputs,
+        output_strides=strides,
     )
     graph.prune()
     return graph

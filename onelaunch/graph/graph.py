@@ -60,6 +60,7 @@ class Graph:
     nodes: list[Node]
     updates: list[tuple[str, str]]  # (argument, the value it holds afterwards)
     outputs: list[str]
+    output_strides: list[tuple[Expr, ...]]  # in elements, as the caller expects them
 
     def values(self) -> dict[str, Value]:
         """Every value by name."""
