@@ -91,11 +91,12 @@ int main() {
     matrices.push_back({rows, columns, at});
     at += rows * columns;
   }
-  const std::vector<float> x(8 * 1536, 0.01f);
+  alignas(64) static float x[8 * 1536];
+  std::fill(x, x + 8 * 1536, 0.01f);
   const double bytes = double(count * sizeof(bf16));
   measure("read", bytes, [&](int thread) { read(weights, thread); });
-  measure("T=1", bytes, [&](int thread) { multiply<1>(matrices, x.data(), thread); });
-  measure("T=2", bytes, [&](int thread) { multiply<2>(matrices, x.data(), thread); });
-  measure("T=4", bytes, [&](int thread) { multiply<4>(matrices, x.data(), thread); });
-  measure("T=8", bytes, [&](int thread) { multiply<8>(matrices, x.data(), thread); });
+  measure("T=1", bytes, [&](int thread) { multiply<1>(matrices, x, thread); });
+  measure("T=2", bytes, [&](int thread) { multiply<2>(matrices, x, thread); });
+  measure("T=4", bytes, [&](int thread) { multiply<4>(matrices, x, thread); });
+  measure("T=8", bytes, [&](int thread) { multiply<8>(matrices, x, thread); });
 }

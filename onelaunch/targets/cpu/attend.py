@@ -115,7 +115,7 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
     """Queries into scratch, range of positions, one call of ``attend``, and the nest's body from its result."""
     d, writer = k.axes[-1], k.writer
     width, values = maximum(a.head.args[0]), d.most
-    first = build.const(0) if axis is None else _first(k, block, axis)
+    first = build.const(0) if axis is None else _first(block, axis)
     steps = [] if axis is None else [_members(axis, first, size)]
     row = build.const(0) if axis is None else build.sub(axis.variable, first)
     begin, end = _write_range(k, a, block)
@@ -125,7 +125,7 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
     padded = -(-width // INNER_BLOCK) * INNER_BLOCK
     ready = k.reserve("@ready", size * padded, (build.const(size * padded),), (build.const(1),))
     out = k.reserve("@out", size * values, (build.const(size), build.const(values)), (build.const(values), build.const(1)))
-    home = _scope(block, axis)
+    home = Block(block)
     write_store(writer, home, [*steps, full(a.head, CPU.independent)], "@q", (row, a.head), a.q, trusted=True)
     block.items.append(home)
     head_size = bare(writer.value(writer.memory.lower(a.head.args[0]), block))
@@ -136,25 +136,20 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
         f"const Cache<{keys.type}, {data.type}> {cache} = "
         f"{{{keys.start}, {keys.stride}, {data.start}, {data.stride}, {head_size}, {values}}};"
     )
-    zero = "true" if a.masked == "zero" else "false"
+    zero = "false" if a.masked == "nan" else "true"
     block.items.append(f"attend<{size}>({ready}, {cache}, {begin}, {end}, {score}, nullptr, {out}, {values}, {zero});")
     address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
     writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
-    home = _scope(block, axis)
+    home = Block(block)
     write_store(writer, home, [*steps, d.loop(CPU.independent)], k.nest.target, k.nest.index, k.nest.body)
     block.items.append(home)
 
 
-def _scope(block: Block, axis: Axis | None) -> Block:
-    """A block of its own for loops over the members of a group."""
-    return Block(block, "")
-
-
-def _first(k: KernelWriter, block: Block, axis: Axis) -> Expr:
-    """The number of a group's first query, as a symbol that the group's loop defines."""
-    name = block.names[axis.variable]
-    k.writer.symbols["first"] = name
-    return build.sym("first", 0, maximum(axis.variable.args[0]))
+def _first(block: Block, axis: Axis) -> Expr:
+    """The number of a group's first query, as a variable that the group's loop binds."""
+    first = build.var(f"{axis.variable.attr}.first", axis.variable.args[0])
+    block.names[first] = block.names[axis.variable]
+    return first
 
 
 def _members(axis: Axis, first: Expr, size: int) -> Loop:
@@ -178,7 +173,11 @@ def _write_range(k: KernelWriter, a: Attention, block: Block) -> tuple[str, str]
         search = Block(block, f"for (; {end} > {begin}; --{end})", a.key)
         search.names[a.key] = f"({end} - 1)"
         search.items.append(f"if ({bare(writer.value(scan, search))}) break;")
-        block.items.append(search)
+        if a.masked == "all":  # where no position is left, the softmax is over all of them
+            last = writer.define(stop, end, block)
+            block.items += [search, f"if ({end} == {begin}) {end} = {last};"]
+        else:
+            block.items.append(search)
     return begin, end
 
 
@@ -201,10 +200,10 @@ def _rows(
     positions = maximum(key.args[0])
     strides = (build.const(width), build.const(1))
     pointer = k.reserve(name, positions * width, (build.const(positions), build.const(width)), strides)
-    for bound, text in (("begin", begin), ("end", end)):
-        writer.symbols[f"{name}.{bound}"] = text
-    span = Loop(key, *(build.sym(f"{name}.{b}", 0, positions) for b in ("begin", "end")), (0, positions - 1))
-    home = Block(block, "")
+    limits = tuple(build.var(f"{name}.{b}", positions + 1) for b in ("begin", "end"))
+    span = Loop(key, *limits, (0, positions - 1))
+    home = Block(block)
+    home.names.update(zip(limits, (begin, end), strict=True))
     write_store(writer, home, [span, elements], name, (key, build.sub(element, elements.low)), e, trusted=True)
     block.items.append(home)
     return Rows("float", pointer, width)

@@ -1,12 +1,65 @@
-"""C++ source of a program: one function per kernel, which calls the headers in ``include/onelaunch``.
+"""C++ source of a program: one function a kernel, which calls the headers in ``include/onelaunch``.
 
-What the generated code uses of the headers:
-
-- types.h: ``bf16``, ``fp16``, ``to_float(x)``, ``from_float<W>(x)``.
-- math.h: scalar functions on float *and* double that a loop of them vectorises for float: ``exp, expm1, log, log1p,
-  log2, sin, cos, tanh, sigmoid, erf, erfinv, pow, atan2`` in namespace onelaunch (float in, float out).
-- runtime.h: a kernel is ``void kernel_N(const onelaunch::Call& call)``, where a Call offers
-  ``void* operand(int i)`` (address of the task's i-th operand), ``const int64_t* symbols`` (program order),
-  ``const int64_t* tile`` (low, high of each variable in turn), ``char* scratch`` (this worker's, 64-byte aligned),
-  and ``void fault(int operand, int dim, int64_t index, int64_t size)`` (keeps the first; noinline, cold).
+A kernel is ``onelaunch_run_N`` with the signature of ``Kernel::run`` in task.h; ``onelaunch_prefetch_N``, where there is
+one, asks for the weights of a task. What the source uses of the headers: types.h (storage), scalar.h (which includes
+math.h) for operations, linear.h, linear_columns.h and attend.h for products, prefetch.h.
 """
+
+from __future__ import annotations
+
+import dataclasses
+
+from onelaunch.program.program import Program
+from onelaunch.program.program import Role
+from onelaunch.targets.cpu.kernel import Code
+from onelaunch.targets.cpu.kernel import KernelWriter
+from onelaunch.targets.source.tiles import tiles_of
+
+_HEADERS = ("scalar", "linear", "linear_columns", "attend", "prefetch")
+_HEAD = "".join(
+    [
+        "#include <cstring>\n\n",
+        *(f'#include "onelaunch/{h}.h"\n' for h in _HEADERS),
+        '\nnamespace onelaunch {\nextern "C" {\n\n',
+    ]
+)
+_TAIL = '\n}  // extern "C"\n}  // namespace onelaunch\n'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """Generated code of a program: one text a kernel, and the scratch that a worker needs, in bytes."""
+
+    kernels: tuple[Code, ...]
+    scratch: int
+
+    def text(self, part: int = 0, parts: int = 1) -> str:
+        """A translation unit with every ``parts``-th kernel, from ``part`` on, the longest dealt out first."""
+        order = sorted(range(len(self.kernels)), key=lambda i: (-_weight(self.kernels[i]), i))
+        chosen = sorted(order[part::parts])
+        functions = [f for i in chosen for f in (self.kernels[i].prefetch, self.kernels[i].run) if f]
+        return _HEAD + "\n\n".join(functions) + _TAIL
+
+
+def _weight(code: Code) -> int:
+    """How long a kernel takes to compile, roughly: calls of templates count more than lines."""
+    return len(code.run) + 20000 * code.run.count("attend<") + 4000 * (code.run.count("linear<") + code.run.count("columns<"))
+
+
+def generate(program: Program) -> Source:
+    """The source of all kernels of ``program``."""
+    tiles = tiles_of(program)
+    symbols = [s.name for s in program.symbols]
+    constant: list[set[int]] = [set(range(len(k.operands))) for k in program.kernels]
+    for task in program.tasks:
+        weights = {i for i, b in enumerate(task.operands) if program.buffers[b].role is Role.WEIGHT}
+        constant[task.kernel] &= weights
+    codes = tuple(
+        KernelWriter(i, kernel, symbols, tiles[i], constant[i]).write() for i, kernel in enumerate(program.kernels)
+    )
+    return Source(codes, max((c.scratch for c in codes), default=0))
+
+
+def source(program: Program) -> str:
+    """The whole generated source as one text: the same for the same program."""
+    return generate(program).text()
