@@ -10,6 +10,11 @@ whose ``val`` is a SymInt; their ranges are in the shape environment (``symbols.
 
 ``load_segment(saved, options, name) -> Segment`` makes it again from what ``Segment.save`` returned, without tracing;
 it raises ProgramFormatError where ``saved`` is not usable.
+
+``onelaunch.runtime.cache`` keeps JSON values on disk (integrity and concurrent writers are its business):
+``settings(options) -> list[str]`` is all that decides about a program besides the graph (target and its fingerprint,
+machine, workers); ``read(key, options) -> dict | None`` and ``write(key, value, options)`` never raise for a cache that
+is damaged or cannot be written.
 """
 
 from __future__ import annotations

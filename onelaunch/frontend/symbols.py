@@ -31,9 +31,7 @@ def hint(size: int | torch.SymInt) -> int:
     """The value a size had in the call that was captured; UNBOUNDED where none was seen."""
     if isinstance(size, int):
         return size
-    if not size.node.has_hint():
-        return UNBOUNDED
-    return int(size.node.require_hint() if hasattr(size.node, "require_hint") else size.node.hint)
+    return int(size.node.hint) if size.node.has_hint() else UNBOUNDED
 
 
 def _finite(bound: object, otherwise: int) -> int:

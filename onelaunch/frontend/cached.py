@@ -1,0 +1,95 @@
+"""Looks up and stores plans: a hit goes from Dynamo's graph to something to call without tracing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from onelaunch.errors import ProgramFormatError
+from onelaunch.frontend import plan
+from onelaunch.frontend.assemble import Assembly
+from onelaunch.frontend.assemble import finish
+from onelaunch.frontend.capture import Capture
+from onelaunch.frontend.capture import Runner
+from onelaunch.frontend.fingerprint import FingerprintError
+from onelaunch.frontend.fingerprint import fingerprint
+from onelaunch.frontend.options import Options
+from onelaunch.frontend.results import is_identity
+
+log = logging.getLogger(__name__)
+
+
+class Entry:
+    """The place of one Dynamo graph in the disk cache; without a key, nothing is looked up or stored."""
+
+    def __init__(self, gm: GraphModule, inputs: Sequence[Any], options: Options) -> None:
+        self.options = options
+        self.sizes = [i for i in inputs if isinstance(i, torch.SymInt)]
+        self.inputs = len(inputs)
+        self.key = self._key(gm, inputs) if options.cache else None
+
+    def load(self, name: str) -> Assembly | None:
+        """The stored graph, ready to run; None where there is none, or none that fits."""
+        from onelaunch.runtime import cache
+        from onelaunch.runtime.compiled import load_segment
+
+        stored = cache.read(self.key, self.options) if self.key is not None else None
+        if stored is None:
+            return None
+        try:
+            found = plan.from_json(stored)
+            if found.inputs != self.inputs or not self._holds(found.guards):
+                return None
+            segment = load_segment(found.segment, self.options, f"{name}_0")
+        except ProgramFormatError as e:
+            log.warning("a stored plan is compiled again: %s", e)
+            return None
+        return Assembly(_runner(segment, found), [segment], [], 0, list(found.results))
+
+    def save(self, assembly: Assembly, captured: Capture) -> None:
+        """Store what was compiled, where a plan can say it."""
+        from onelaunch.runtime import cache
+
+        if self.key is None or assembly.results is None or assembly.torch_parts or captured.wrapped is not None:
+            return
+        if sum(t.numel() for t in captured.tensors) > plan.MAX_CONSTANTS:
+            log.info("not cached: the graph holds large constant tensors")
+            return
+        saved = assembly.segments[0].save()
+        if saved is None:
+            return
+        made = plan.Plan(self.inputs, saved, tuple(assembly.results), tuple(captured.tensors), self._guards())
+        cache.write(self.key, made.to_json(), self.options)
+
+    def _key(self, gm: GraphModule, inputs: Sequence[Any]) -> str | None:
+        from onelaunch.runtime import cache
+
+        try:
+            return fingerprint(gm, inputs, cache.settings(self.options))
+        except FingerprintError as e:
+            log.info("not cached: %s", e)
+            return None
+
+    def _guards(self) -> str | None:
+        """What the shape environment assumes by now about the symbolic sizes."""
+        if not self.sizes:
+            return None
+        found = self.sizes[0].node.shape_env.produce_guards_expression(placeholders=self.sizes)
+        return None if found is None else str(found)
+
+    def _holds(self, guards: str | None) -> bool:
+        """Whether the assumptions hold for this call; asking makes torch guard on them for later calls."""
+        if guards is None:
+            return True
+        return bool(self.sizes) and bool(self.sizes[0].node.shape_env.evaluate_guards_expression(guards, self.sizes))
+
+
+def _runner(segment: Any, found: plan.Plan) -> Runner:
+    results, tensors = found.results, found.tensors
+    if is_identity(results):
+        return (lambda *args: segment(*args, *tensors)) if tensors else segment
+    return lambda *args: finish(segment(*args, *tensors), args, results)

@@ -1,0 +1,131 @@
+"""Makes modules of the parts of a partition: what each takes, what each gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Container
+
+import torch
+from torch.fx import Graph
+from torch.fx import GraphModule
+from torch.fx import Node
+
+from onelaunch.frontend import nodes
+from onelaunch.frontend.partition import Part
+from onelaunch.frontend.partition import Partition
+from onelaunch.frontend.partition import operands
+
+
+@dataclasses.dataclass(slots=True)
+class PartModule:
+    """A part as a module: it takes the values of ``inputs`` and returns a tuple of the values of ``outputs``."""
+
+    lowered: bool
+    module: GraphModule
+    inputs: list[Node]  # nodes of the whole graph
+    outputs: list[Node]  # nodes of the whole graph
+    constants: set[str]  # names of the module's placeholders that never change
+
+
+def part_modules(
+    whole: GraphModule, cut: Partition, results: list[tuple[int, Node]], constants: set[str]
+) -> list[PartModule]:
+    """One module a part. ``results``: (part, node) of what the caller wants besides what later parts read."""
+    order = {n: i for i, n in enumerate(whole.graph.nodes)}
+    sizes = [n for n in whole.graph.nodes if n.op == "placeholder" and isinstance(n.meta.get("val"), torch.SymInt)]
+    stored: dict[Node, Node] = {}  # value -> the argument that holds it since an earlier part
+    reads: list[list[Node]] = []
+    views: list[dict[Node, Node]] = []
+    for number, part in enumerate(cut.parts):
+        extra = [n for p, n in results if p == number]
+        found = _reads(part, extra, cut.torch_nodes, stored)
+        if part.lowered:
+            found.update(dict.fromkeys(sizes))
+        reads.append(sorted(found, key=order.__getitem__))
+        views.append({v: a for v, a in stored.items() if a in found and v not in part.nodes})
+        stored.update(_stored_by(part))
+    modules = []
+    for number, part in enumerate(cut.parts):
+        later = {n for r in reads[number + 1 :] for n in r}
+        outputs = dict.fromkeys(n for n in part.nodes if n in later)
+        outputs.update({n: None for p, n in results if p == number})
+        modules.append(_extract(whole, part, reads[number], list(outputs), views[number], constants))
+    return modules
+
+
+def copy(node: Node, graph: Graph, made: dict[Node, Node], inside: Container[Node] = ()) -> Node:
+    """The copy of ``node`` in ``graph``, made together with the views it needs; ``made`` remembers.
+
+    Only nodes ``inside`` and what costs nothing may be copied: the rest is computed elsewhere and in ``made`` already.
+    """
+    stack = [node]
+    while stack:
+        current = stack[-1]
+        missing = [n for n in current.all_input_nodes if n not in made] if current not in made else []
+        if missing:
+            stack.extend(missing)
+            continue
+        stack.pop()
+        if current not in made:
+            assert current in inside or nodes.is_free(current), f"{current} is computed in another part"
+            made[current] = graph.node_copy(current, made.__getitem__)
+            made[current].meta = dict(current.meta)
+    return made[node]
+
+
+def _reads(part: Part, extra: list[Node], torch_nodes: set[Node], stored: dict[Node, Node]) -> dict[Node, None]:
+    inside = set(part.nodes)
+    found: dict[Node, None] = {}
+    for node in (*part.nodes, *extra):
+        found.update({stored.get(n, n): None for n in operands(node, torch_nodes) if n not in inside})
+    return found
+
+
+def _stored_by(part: Part) -> dict[Node, Node]:
+    """Values of the part that an argument of the same layout holds when the part has run."""
+    found: dict[Node, Node] = {}
+    for node in part.nodes:
+        if nodes.is_update(node):
+            argument, value = node.args[:2]
+            assert isinstance(argument, Node) and isinstance(value, Node)
+            if value in part.nodes and _layout(argument) == _layout(value):
+                found[value] = argument
+    return found
+
+
+def _layout(node: Node) -> tuple[str, ...]:
+    value = node.meta["val"]
+    return str(value.dtype), str(tuple(value.shape)), str(value.stride()), str(value.device)
+
+
+def _extract(
+    whole: GraphModule,
+    part: Part,
+    inputs: list[Node],
+    outputs: list[Node],
+    stored: dict[Node, Node],
+    constants: set[str],
+) -> PartModule:
+    graph = Graph()
+    made: dict[Node, Node] = {}
+    for node in inputs:
+        made[node] = graph.placeholder(node.name)
+        made[node].meta = dict(node.meta)
+    made.update({value: made[argument] for value, argument in stored.items()})
+    inside = set(part.nodes)
+    for node in part.nodes:
+        copy(node, graph, made, inside)
+    results = tuple(copy(n, graph, made, inside) for n in outputs)
+    _updates_last(graph)
+    graph.output(results)
+    named = {made[n].name for n in inputs if n.name in constants}
+    return PartModule(part.lowered, GraphModule(whole, graph), inputs, outputs, named)
+
+
+def _updates_last(graph: Graph) -> None:
+    """Move in-place updates behind everything that may still read the old values."""
+    last = next(iter(reversed(graph.nodes)), None)
+    for node in [n for n in graph.nodes if nodes.is_update(n)]:
+        if last is not None and node is not last:
+            last.append(node)
+            last = node
