@@ -15,7 +15,6 @@ from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import substitute
-from onelaunch.graph.expr import walk
 from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Attention
 from onelaunch.program.program import maximum
@@ -124,7 +123,8 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
     plain_q = k.reserve("@q", size * width, (build.const(size), a.head.args[0]), (build.const(width), build.const(1)))
     padded = -(-width // INNER_BLOCK) * INNER_BLOCK
     ready = k.reserve("@ready", size * padded, (build.const(size * padded),), (build.const(1),))
-    out = k.reserve("@out", size * values, (build.const(size), build.const(values)), (build.const(values), build.const(1)))
+    shape = (build.const(size), build.const(values))
+    out = k.reserve("@out", size * values, shape, (build.const(values), build.const(1)))
     home = Block(block)
     write_store(writer, home, [*steps, full(a.head, CPU.independent)], "@q", (row, a.head), a.q, trusted=True)
     block.items.append(home)
@@ -200,10 +200,10 @@ def _rows(
     positions = maximum(key.args[0])
     strides = (build.const(width), build.const(1))
     pointer = k.reserve(name, positions * width, (build.const(positions), build.const(width)), strides)
-    limits = tuple(build.var(f"{name}.{b}", positions + 1) for b in ("begin", "end"))
-    span = Loop(key, *limits, (0, positions - 1))
+    low, high = (build.var(f"{name}.{b}", positions + 1) for b in ("begin", "end"))
+    span = Loop(key, low, high, (0, positions - 1))
     home = Block(block)
-    home.names.update(zip(limits, (begin, end), strict=True))
+    home.names.update({low: begin, high: end})
     write_store(writer, home, [span, elements], name, (key, build.sub(element, elements.low)), e, trusted=True)
     block.items.append(home)
     return Rows("float", pointer, width)

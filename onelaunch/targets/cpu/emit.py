@@ -1,7 +1,7 @@
 """C++ source of a program: one function a kernel, which calls the headers in ``include/onelaunch``.
 
-A kernel is ``onelaunch_run_N`` with the signature of ``Kernel::run`` in task.h; ``onelaunch_prefetch_N``, where there is
-one, asks for the weights of a task. What the source uses of the headers: types.h (storage), scalar.h (which includes
+A kernel is ``onelaunch_run_N`` with the signature of ``Kernel::run`` in task.h; ``onelaunch_prefetch_N``, where there
+is one, asks for the weights of a task. What the source uses of the headers: types.h (storage), scalar.h (which includes
 math.h) for operations, linear.h, linear_columns.h and attend.h for products, prefetch.h.
 """
 
@@ -43,7 +43,8 @@ class Source:
 
 def _weight(code: Code) -> int:
     """How long a kernel takes to compile, roughly: calls of templates count more than lines."""
-    return len(code.run) + 20000 * code.run.count("attend<") + 4000 * (code.run.count("linear<") + code.run.count("columns<"))
+    products = code.run.count("linear<") + code.run.count("columns<")
+    return len(code.run) + 20000 * code.run.count("attend<") + 4000 * products
 
 
 def generate(program: Program) -> Source:

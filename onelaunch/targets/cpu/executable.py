@@ -67,7 +67,7 @@ class CpuExecutable:
             for i in self._outer:
                 table[i] = pointers[i]
             call.pointers = list(pointers)
-        call.symbols[: len(symbols)] = symbols
+        call.symbols[: len(symbols)] = list(symbols)
         if self._runtime.onelaunch_launch(self._handle, call.buffers, call.symbols, call.record) != OK:
             raise self._error(call.record, symbols)
 
@@ -98,8 +98,8 @@ class CpuExecutable:
         label = f"task {record.task} ({program.ops[task.op]})"
         if record.status == DEADLINE:
             return LaunchError(
-                f"worker {record.worker}, {label}: event {record.event} stood at {record.seen}, awaited {record.awaited}, "
-                "until the deadline"
+                f"worker {record.worker}, {label}: event {record.event} stood at {record.seen} until the deadline, "
+                f"awaited {record.awaited}"
             )
         fault = record.fault
         buffer = program.buffers[task.operands[fault.operand]]
@@ -107,7 +107,8 @@ class CpuExecutable:
         values = {s.name: v for s, v in zip(program.symbols, symbols, strict=True)}
         size = evaluate(buffer.shape[dimension], values)
         return IndexError(
-            f"index {fault.value} is out of bounds for dimension {dimension} of {buffer.name} with size {size}, in {label}"
+            f"index {fault.value} is out of bounds for dimension {dimension} of {buffer.name} with size {size}, "
+            f"in {label}"
         )
 
 

@@ -82,7 +82,8 @@ def write_linear(k: KernelWriter) -> list[str]:
         matrix = recognise(k, c) if tokens and k.axes[-1].most else None
         if matrix is None:
             product = build.mul(build.cast(c.x, _wide(c.x)), build.cast(c.w, _wide(c.w)))
-            k.writer.memory.results[acc] = k.writer.memory.lower(build.cast(build.reduce("sum", c.var, product), DType.F32))
+            total = build.cast(build.reduce("sum", c.var, product), DType.F32)
+            k.writer.memory.results[acc] = k.writer.memory.lower(total)
             continue
         key = (c.x, c.var, matrix.by_columns, matrix.dtype)
         if key not in done:
@@ -130,22 +131,23 @@ def _write_product(
     rows, size = group * calls, maximum(c.var.args[0])
     padded = -(-size // INNER_BLOCK) * INNER_BLOCK
     name = f"@acc{number}"
-    sums = k.reserve(name, rows * stride, (build.const(rows), build.const(stride)), (build.const(stride), build.const(1)))
+    shape = (build.const(rows), build.const(stride))
+    sums = k.reserve(name, rows * stride, shape, (build.const(stride), build.const(1)))
     low, high = (bare(k.writer.value(e, k.body)) for e in (axis.low, axis.high))
     call, step = ("linear_columns", matrix.inner) if matrix.by_columns else ("linear", matrix.column)
     length = _size(k, c)
     text = (
-        f"{call}<{CPU.storage[matrix.dtype]}, {group}>({ready}{{r}}, {_start(k, matrix)}, {step}, {length}, 0, {length}, "
-        f"{low}, {high}, {sums}{{s}}, {stride});"
+        f"{call}<{CPU.storage[matrix.dtype]}, {group}>({ready}{{r}}, {_start(k, matrix, k.body)}, {step}, "
+        f"{length}, 0, {length}, {low}, {high}, {sums}{{s}}, {stride});"
     )
     _repeat(k, calls, text, r=group * padded, s=group * stride)
     address = build.add(build.mul(offset(k.axes[:-1]), build.const(stride)), build.sub(axis.variable, axis.low))
     k.writer.memory.results[build.acc(number)] = Expr.make(Op.LOAD, (address,), name, DType.F32)
 
 
-def _start(k: KernelWriter, matrix: Matrix) -> str:
+def _start(k: KernelWriter, matrix: Matrix, block: Block) -> str:
     pointer = k.writer.memory.places[matrix.name].pointer
-    base = k.writer.value(matrix.base, k.body)
+    base = k.writer.value(matrix.base, block)
     return pointer if matrix.base.is_const and matrix.base.value == 0 else f"{pointer} + {base}"
 
 
@@ -166,7 +168,7 @@ def _prefetch(k: KernelWriter, c: Contraction, matrix: Matrix) -> list[str]:
     axis, width, size = k.axes[-1], matrix.dtype.itemsize, maximum(c.var.args[0])
     block = Block(None)
     low, high = (bare(k.writer.value(e, block)) for e in (axis.low, axis.high))
-    start = place.pointer + ("" if matrix.base.is_const and matrix.base.value == 0 else f" + {k.writer.value(matrix.base, block)}")
+    start = _start(k, matrix, block)
     if matrix.by_columns:
         call = f"prefetch({start} + {low}, {matrix.inner * width}, ({high} - {low}) * {width}, 0, {size});"
     else:

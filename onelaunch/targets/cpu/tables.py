@@ -55,7 +55,7 @@ class Flat:
     """A program's tables, alive as long as this object is."""
 
     def __init__(self, program: Program, kernels: Sequence[tuple[int, int]], scratch: int) -> None:
-        words = {n: array.array("I") for n in ("tasks", "operands", "waits", "signals", "totals", "queues", "queue_ends")}
+        words = {n: array.array("I") for n in _TABLES if n not in ("kernels", "tiles")}
         tiles = array.array("q")
         for task in program.tasks:
             heads = (task.kernel, len(words["operands"]), len(tiles), len(words["waits"]) // 2, len(task.waits))
