@@ -34,7 +34,8 @@ def pointer(tensor):
 def run(lib, kind, q, k, v, begin=0, *, scale=0.2, cap=0.0, mask=None, bias=None, sinks=None, parts=1, zero=True):
     out = torch.full((q.shape[0], v.shape[1]), float("nan"))
     call = Call(q.data_ptr(), k.data_ptr(), v.data_ptr(), k.stride(0), v.stride(0), k.shape[1], v.shape[1], begin,
-                k.shape[0], scale, cap, pointer(mask), pointer(bias), pointer(sinks), out.data_ptr(), parts, zero)  # fmt: skip
+                k.shape[0], scale, cap, pointer(mask), pointer(bias), pointer(sinks), out.data_ptr(), parts,
+                zero)  # fmt: skip
     assert getattr(lib, f"attend_{kind}")(q.shape[0], ctypes.byref(call)) == 0
     return out
 

@@ -1,4 +1,4 @@
-"""The persistent-thread engine: synthetic programs, plain and under ThreadSanitizer, and the C interface from Python."""
+"""The persistent-thread engine: synthetic programs launched by a C++ harness, plain and under ThreadSanitizer."""
 
 from __future__ import annotations
 
