@@ -173,7 +173,8 @@ def rewrite(root: Expr, rule: Callable[[Expr], Expr | None], memo: dict[Expr, Ex
             continue
         args = tuple(memo[a] for a in node.args)
         new = node if args == node.args else rebuild(node, args)
-        replaced = rule(new)
+        # Where rebuilding simplified a node to one of its operands, that operand has been through the rule already.
+        replaced = rule(new) if new.op is node.op and new not in args else None
         memo[node] = new if replaced is None else replaced
     return memo[root]
 
