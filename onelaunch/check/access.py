@@ -1,0 +1,145 @@
+"""Accesses: what each task declares, confirmed by its footprint, as flat records for the sweeps.
+
+The race sweep works on declared regions, which hold the footprints; coverage works on footprints: what is read must
+have been written, and what is written for certain counts as written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from onelaunch.check import box as boxes
+from onelaunch.check.box import Box
+from onelaunch.check.findings import Findings
+from onelaunch.check.footprint import Footprint
+from onelaunch.check.footprint import Touch
+from onelaunch.check.footprint import footprint
+from onelaunch.check.memory import Memory
+from onelaunch.program.program import Program
+from onelaunch.program.program import Region
+from onelaunch.program.program import Role
+from onelaunch.program.program import Task
+
+READ, WRITE, NEEDS, COVERS = 1, 2, 4, 8  # may read, may write; surely reads, surely writes the whole box
+Via = tuple[tuple[int, int, int] | None, ...]  # a dimension: (buffer, first, last + 1) that pick its indices
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declared:
+    """A declared region in flat form."""
+
+    box: Box
+    via: Via
+
+
+class Accesses:
+    """All accesses to buffers that some task writes: ``of[buffer]`` is a list of (task, box, via, flags)."""
+
+    def __init__(self, program: Program, memory: Memory, findings: Findings) -> None:
+        self.program, self.memory, self.findings = program, memory, findings
+        self.of: dict[int, list[tuple[int, Box, Via, int]]] = {}
+        self.regions = 0
+        self.footprints: dict[tuple[int, tuple[tuple[int, int], ...]], Footprint] = {}
+        self.written = {r.buffer for t in program.tasks for r in t.writes}
+        self._distinct = {a.buffer for a in program.axioms}
+        self._flat: dict[int, Declared] = {}
+        self._reported: set[tuple[int, tuple[tuple[int, int], ...]]] = set()
+        for number, task in enumerate(program.tasks):
+            self._task(number, task)
+
+    def _task(self, number: int, task: Task) -> None:
+        key = (task.kernel, task.tile)
+        found = self.footprints.get(key)
+        if found is None:
+            found = self.footprints[key] = footprint(self.program.kernels[task.kernel], task.tile)
+        if found.faults and key not in self._reported:
+            self._reported.add(key)
+            for fault in found.faults:
+                self.findings.add("footprint", f"task {number}: {fault}")
+        for operand in found.distinct:
+            if task.operands[operand] not in self._distinct:
+                name = self.program.buffers[task.operands[operand]].name
+                self.findings.add("footprint", f"task {number} stores at indices in {name}; no axiom: distinct")
+        records: dict[tuple[int, Box, Via], int] = {}
+        reads = self._declared(task.reads, READ, records)
+        writes = self._declared(task.writes, WRITE, records)
+        for touch in found.reads:
+            self._touch(number, task, touch, reads, NEEDS, records)
+        if found.write is not None:
+            self._touch(number, task, found.write, writes, COVERS if found.covers else 0, records)
+            if any(task.operands[t.operand] in self.written for t in found.reads):
+                self._in_place(number, task, found)
+        for (buffer, box, via), flags in records.items():
+            if buffer in self.written and not boxes.empty(box):
+                self.of.setdefault(buffer, []).append((number, box, via, flags))
+            elif flags & NEEDS and self.program.buffers[buffer].role in (Role.WORKSPACE, Role.OUTPUT):
+                name = self.program.buffers[buffer].name
+                self.findings.add("coverage", f"task {number} reads {name}, which no task writes")
+
+    def _declared(
+        self, regions: Sequence[Region], flag: int, records: dict[tuple[int, Box, Via], int]
+    ) -> dict[int, list[Declared]]:
+        table: dict[int, list[Declared]] = {}
+        for r in regions:
+            flat = self._flat.get(id(r))
+            if flat is None:
+                flat = Declared(tuple((s.low, s.high) for s in r.box), tuple(s.via for s in r.box))
+                self._flat[id(r)] = flat
+            table.setdefault(r.buffer, []).append(flat)
+            records[r.buffer, flat.box, flat.via] = records.get((r.buffer, flat.box, flat.via), 0) | flag
+        self.regions += len(regions)
+        return table
+
+    def _touch(
+        self, number: int, task: Task, touch: Touch, declared: dict[int, list[Declared]], flag: int,
+        records: dict[tuple[int, Box, Via], int],
+    ) -> None:  # fmt: skip
+        buffer = task.operands[touch.operand]
+        box = tuple((lo, hi) for lo, hi, _ in touch.box)
+        candidates = declared.get(buffer, ())
+        usable = [d.box for d in candidates if self._picks(task, touch, d)]
+        if not (any(boxes.inside(box, d) for d in usable) or boxes.covered(box, usable)):
+            verb = "reads" if flag == NEEDS else "writes"
+            self.findings.add(
+                "footprint", f"task {number} {verb} {_text(self.program, buffer, box)}, more than it declares"
+            )
+        if flag:
+            via: Via = (None,) * len(box)
+            for d in candidates:  # the same box as a declared region is the same record
+                if d.box == box and flag & NEEDS:
+                    via = d.via
+                    break
+            records[buffer, box, via] = records.get((buffer, box, via), 0) | flag
+
+    def _picks(self, task: Task, touch: Touch, declared: Declared) -> bool:
+        """Whether indices that the region says are picked by data really are."""
+        for (_, _, pick), via in zip(touch.box, declared.via, strict=True):
+            if via is None:
+                continue
+            if pick is None or task.operands[pick[0]] != via[0] or not via[1] <= pick[1] <= pick[2] <= via[2]:
+                return False
+        return True
+
+    def _in_place(self, number: int, task: Task, found: Footprint) -> None:
+        """A tile may read what it overwrites only at the very index that it stores to."""
+        write = found.write
+        if write is None:
+            return
+        target = task.operands[write.operand]
+        target_box = tuple((lo, hi) for lo, hi, _ in write.box)
+        for touch in found.reads:
+            source = task.operands[touch.operand]
+            box = tuple((lo, hi) for lo, hi, _ in touch.box)
+            if source == target:
+                wrong = not touch.same and boxes.meet(box, target_box)
+            else:
+                wrong = self.memory.share((source, box), (target, target_box))
+            if wrong:
+                here, there = _text(self.program, target, target_box), _text(self.program, source, box)
+                self.findings.add("race", f"task {number} writes {here} over {there}, which it reads")
+
+
+def _text(program: Program, buffer: int, box: Box) -> str:
+    return f"{program.buffers[buffer].name}[{', '.join(f'{lo}:{hi}' for lo, hi in box)}]"
+
