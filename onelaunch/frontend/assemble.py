@@ -172,11 +172,28 @@ def _results(module: GraphModule, outputs: list[Any], wanted: list[Node]) -> lis
         elif output in arguments:
             results.append(Result("argument", arguments[output]))
         else:
-            view = _view(output, wanted)
-            if view is None:
+            found = _sum(output, arguments) or _view(output, wanted)
+            if found is None:
                 return None
-            results.append(view)
+            results.append(found)
     return results
+
+
+def _sum(output: Node, arguments: dict[Node, int]) -> Result | None:
+    """An output that is a linear expression over symbolic sizes which are arguments."""
+    value = output.meta.get("val")
+    if not isinstance(value, torch.SymInt):
+        return None
+    sizes = {n.meta["val"].node.expr: i for n, i in arguments.items() if isinstance(n.meta.get("val"), torch.SymInt)}
+    terms, offset = [], 0
+    for symbol, factor in value.node.expr.as_coefficients_dict().items():
+        if not factor.is_Integer or not (symbol.is_Integer or symbol in sizes):
+            return None
+        if symbol.is_Integer:
+            offset += int(symbol) * int(factor)
+        else:
+            terms.append((sizes[symbol], int(factor)))
+    return Result("sum", offset=offset, terms=tuple(terms))
 
 
 def _view(output: Node, wanted: list[Node]) -> Result | None:

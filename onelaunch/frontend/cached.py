@@ -34,10 +34,12 @@ class Entry:
 
     def load(self, name: str) -> Assembly | None:
         """The stored graph, ready to run; None where there is none, or none that fits."""
+        if self.key is None:
+            return None
         from onelaunch.runtime import cache
         from onelaunch.runtime.compiled import load_segment
 
-        stored = cache.read(self.key, self.options) if self.key is not None else None
+        stored = cache.read(self.key, self.options)
         if stored is None:
             return None
         try:
@@ -52,8 +54,6 @@ class Entry:
 
     def save(self, assembly: Assembly, captured: Capture) -> None:
         """Store what was compiled, where a plan can say it."""
-        from onelaunch.runtime import cache
-
         if self.key is None or assembly.results is None or assembly.torch_parts or captured.wrapped is not None:
             return
         if sum(t.numel() for t in captured.tensors) > plan.MAX_CONSTANTS:
@@ -62,6 +62,8 @@ class Entry:
         saved = assembly.segments[0].save()
         if saved is None:
             return
+        from onelaunch.runtime import cache
+
         made = plan.Plan(self.inputs, saved, tuple(assembly.results), tuple(captured.tensors), self._guards())
         cache.write(self.key, made.to_json(), self.options)
 

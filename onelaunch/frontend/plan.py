@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from onelaunch.errors import ProgramFormatError
+from onelaunch.frontend.results import KINDS
 from onelaunch.frontend.results import Result
 
 VERSION = 1
@@ -58,8 +59,9 @@ def from_json(stored: dict[str, Any]) -> Plan:
 
 
 def _result(stored: dict[str, Any]) -> Result:
-    fields = dict(stored, size=tuple(stored["size"]), stride=tuple(stored["stride"]))
-    if fields["kind"] not in ("result", "view", "argument", "constant"):
+    terms = tuple((int(i), int(factor)) for i, factor in stored["terms"])
+    fields = dict(stored, size=tuple(stored["size"]), stride=tuple(stored["stride"]), terms=terms)
+    if fields["kind"] not in KINDS:
         raise ValueError(f"unknown kind of result {fields['kind']!r}")
     return Result(**fields)
 

@@ -8,17 +8,24 @@ from typing import Any
 
 import torch
 
+KINDS = ("result", "view", "argument", "constant", "sum")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """One output. ``kind``: "result" (number ``index``), "view" of that result, "argument" (number), or "constant"."""
+    """One output. ``kind``: one of KINDS.
+
+    "result" ``index`` of the launch; a "view" of that result; "argument" ``index`` of the call; a "constant"; or a "sum"
+    of integer arguments, each times a factor, and of ``offset``.
+    """
 
     kind: str
     index: int = 0
     size: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     offset: int = 0
-    value: bool | int | float | None = None
+    terms: tuple[tuple[int, int], ...] = ()  # (argument, factor)
+    value: bool | int | float | str | None = None
 
     def make(self, args: Sequence[Any], results: Sequence[torch.Tensor]) -> Any:
         """The output of a call with ``args`` whose launch gave ``results``."""
@@ -26,6 +33,8 @@ class Result:
             return results[self.index]
         if self.kind == "view":
             return results[self.index].as_strided(self.size, self.stride, self.offset)
+        if self.kind == "sum":
+            return self.offset + sum(factor * args[i] for i, factor in self.terms)
         return args[self.index] if self.kind == "argument" else self.value
 
 

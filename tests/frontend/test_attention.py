@@ -26,7 +26,6 @@ def heads(batch=2, q=4, kv=2, queries=1, keys=7, size=8, value_size=8):
         {},
         {"attn_mask": torch.rand(2, 1, 1, 7) > 0.3},
         {"attn_mask": torch.randn(1, 7), "scale": 0.5},
-        {"scale": 1},
     ],
 )
 def test_grouped(harness, kwargs, dynamic):
@@ -36,6 +35,16 @@ def test_grouped(harness, kwargs, dynamic):
     args = heads()
     torch.testing.assert_close(harness.compile(f, dynamic=dynamic)(*args), f(*args))
     assert len(attends(harness)) == 1 and not harness.fallbacks
+
+
+def test_integer_scale(harness):
+    def f(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, scale=1, enable_gqa=True)
+
+    args = heads()
+    torch.testing.assert_close(harness.compile(f)(*args), f(*args))
+    (node,) = attends(harness)
+    assert isinstance(node.args[5], float)
 
 
 def test_positional_and_causal(harness):

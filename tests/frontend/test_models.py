@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from onelaunch.frontend import cached
 from onelaunch.frontend import compiler
 
 transformers = pytest.importorskip("transformers")
@@ -55,7 +56,9 @@ def test_direct(harness, kind):
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-5)
     assert harness.launches == 4 and not harness.fallbacks and harness.torch_parts == 0
     last = harness.compilations[-1]
-    assert last.record.wrapped is None and last.run is harness.segments[-1]
+    assert last.record.wrapped is None and last.assembly.results is not None
+    if not getattr(model.config, "sliding_window", None):  # those count steps in a Python integer
+        assert last.run is harness.segments[-1]
     parameters = sum(1 for _ in model.parameters())
     assert len(harness.segments[-1].constants) == parameters
 
@@ -88,6 +91,7 @@ def test_generate(harness, monkeypatch, named_backend, kind, padded):
 
 def test_mode_is_accepted(harness, monkeypatch, named_backend, caplog):
     monkeypatch.setattr(compiler, "_runtime", lambda: harness.make)
+    monkeypatch.setattr(cached.Entry, "_key", lambda *args: None)
     with caplog.at_level("INFO", logger="onelaunch"):
         step = torch.compile(lambda x: x + 1, backend=named_backend, mode="reduce-overhead")
         assert step(torch.zeros(2)).sum() == 2
