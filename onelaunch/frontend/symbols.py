@@ -37,6 +37,6 @@ def hint(size: int | torch.SymInt) -> int:
 def _finite(bound: object, otherwise: int) -> int:
     try:
         value = int(bound)  # type: ignore[call-overload]
-    except (OverflowError, TypeError, ValueError):
+    except (AttributeError, OverflowError, TypeError, ValueError):  # sympy's infinities
         return otherwise
     return min(max(value, -UNBOUNDED), UNBOUNDED)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from onelaunch.errors import ProgramFormatError
 from onelaunch.graph.dtype import DType
@@ -48,7 +49,7 @@ _LINES = {
         rf"node {_VALUE}(?: base ([\w.]+))?(?: softmax ([\w.]+) (-?\d+))?(?: origin {_STRING})?"
     ),
     "update": re.compile(r"update ([\w.]+) ([\w.]+)"),
-    "output": re.compile(r"output ([\w.]+)"),
+    "output": re.compile(r"output ([\w.]+) strides \[(.*)\]"),
     "end": re.compile("end"),
 }  # fmt: skip
 
@@ -63,9 +64,8 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield f"name {json.dumps(graph.name)}"
     yield from (f"symbol {s.name} {s.minimum} {s.maximum}" for s in graph.symbols)
     for a in graph.arguments:
-        strides = ", ".join(map(print_expr, a.strides))
         constant = " constant" if a.constant else ""
-        yield f"argument {_value(a.value)} strides [{strides}] position {a.position}{constant}"
+        yield f"argument {_value(a.value)} strides [{_items(a.strides)}] position {a.position}{constant}"
     for n in graph.nodes:
         base = f" base {n.base}" if n.base is not None else ""
         softmax = f" softmax {n.softmax[0]} {n.softmax[1]}" if n.softmax is not None else ""
@@ -73,12 +73,17 @@ def _lines(graph: Graph) -> Iterator[str]:
         yield f"node {_value(n.out)}{base}{softmax}{origin}"
         yield print_nest(n.nest, "  ")
     yield from (f"update {argument} {value}" for argument, value in graph.updates)
-    yield from (f"output {name}" for name in graph.outputs)
+    for name, strides in zip(graph.outputs, graph.output_strides, strict=True):
+        yield f"output {name} strides [{_items(strides)}]"
     yield "end"
 
 
+def _items(exprs: Sequence[Expr]) -> str:
+    return ", ".join(map(print_expr, exprs))
+
+
 def _value(v: Value) -> str:
-    return f"{v.name}: {v.dtype}[{', '.join(map(print_expr, v.shape))}]"
+    return f"{v.name}: {v.dtype}[{_items(v.shape)}]"
 
 
 def parse_graph(text: str) -> Graph:
@@ -117,9 +122,10 @@ class _Reader:
         ]
         nodes = [self._node(m) for m in self._all("node")]
         updates = [(m[1], m[2]) for m in self._all("update")]
-        outputs = [m[1] for m in self._all("output")]
+        outputs = [(m[1], parse_list(m[2], self.scope)) for m in self._all("output")]
         self._line("end")
-        return Graph(name, symbols, arguments, nodes, updates, outputs)
+        names, strides = [name for name, _ in outputs], [strides for _, strides in outputs]
+        return Graph(name, symbols, arguments, nodes, updates, names, strides)
 
     def _value(self, m: re.Match[str]) -> Value:
         self.types[m[1]] = DType(m[2])

@@ -107,7 +107,7 @@ class Cache:
             os.utime(entry / MANIFEST)
         return entry
 
-    def store(self, key: str, write: Callable[[Path], None]) -> Path | None:
+    def store(self, key: str, write: Callable[[Path], object]) -> Path | None:
         """Make the entry ``key`` of the files that ``write(folder)`` puts into an empty folder; returns its folder.
 
         Where another process has finished the same entry meanwhile, that one stays. None, after a warning, where the
