@@ -34,7 +34,7 @@ class Argument:
     position: int  # in the call's argument list
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Node:
     """One computed value and where it comes from."""
 

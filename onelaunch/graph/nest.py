@@ -71,6 +71,7 @@ class Nest:
     body: Expr
     contractions: tuple[Contraction, ...] = ()
     attention: Attention | None = None
+    _loads: list[Expr] | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
 
     @property
     def kind(self) -> Kind:
@@ -94,12 +95,15 @@ class Nest:
             yield from (e for e in (a.q, a.k, a.v, a.score, a.start, a.stop, a.scan) if e is not None)
 
     def loads(self) -> list[Expr]:
-        """The distinct loads, in a stable order."""
+        """The distinct loads, in a stable order (do not change the list: it is kept)."""
+        if self._loads is not None:
+            return self._loads
         seen: dict[Expr, None] = {}
         for root in self.exprs():
             for e in walk(root):
                 if e.op is Op.LOAD:
                     seen.setdefault(e)
+        object.__setattr__(self, "_loads", list(seen))
         return list(seen)
 
     def map(self, rule: Callable[[Expr], Expr]) -> Nest:

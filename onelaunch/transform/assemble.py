@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.graph import Graph
@@ -40,7 +41,8 @@ def assemble(graph: Graph, ordered: Ordered, machine: Machine) -> Program:
     buffers = [dataclasses.replace(b, offset=offsets[b.name]) if b.name in offsets else b for b in buffers]
     ids = {b.name: n for n, b in enumerate(buffers)}
     reuses = {ids[b]: [ids[a] for a in old] for b, old in memory.sharing(sizes, offsets, lives).items()}
-    work = _Tasks(machine, buffers, Order([b.extents for b in buffers], reuses))
+    fixed = {n for n, b in enumerate(buffers) if b.role in (Role.WEIGHT, Role.INPUT)}
+    work = _Tasks(machine, buffers, Order([math.prod(b.extents) for b in buffers], reuses, fixed))
     for node in ordered.nodes:
         work.add_op(node)
     return work.program(graph, workspace)
@@ -77,21 +79,22 @@ class _Tasks:
         self.by_name = {b.name: b for b in buffers}
         self.ids = {b.name: n for n, b in enumerate(buffers)}
         self.kernels: dict[Kernel, int] = {}
-        self.plans: dict[Kernel, tuple[list[tuple[Tile, Footprint]], float]] = {}
+        self.plans: dict[int, tuple[list[tuple[Tile, Footprint]], float]] = {}
         self.schedule = Schedule(machine)
         self.labels: list[str] = []
         self.tasks: list[tuple[int, int, tuple[int, ...], Tile, Footprint]] = []
-        self._regions: dict[tuple[int, Box], Region] = {}
+        self._boxes: dict[Box, Box] = {}
+        self._regions: dict[tuple[int, int], Region] = {}
 
     def add_op(self, node: Node) -> None:
         kernel, names = kernel_of(node.nest, self.by_name)
         number = self.kernels.setdefault(kernel, len(self.kernels))
-        if kernel not in self.plans:
+        if number not in self.plans:
             boxes = tiles(kernel.nest, self.machine)
             share = cost.work(kernel.nest, self.machine) / len(boxes)
             estimate = self.machine.task + cost.prologue_cost(kernel.nest, self.machine) + share
-            self.plans[kernel] = [(t, footprint(kernel, t)) for t in boxes], estimate
-        plan, estimate = self.plans[kernel]
+            self.plans[number] = [(t, self._shared(footprint(kernel, t))) for t in boxes], estimate
+        plan, estimate = self.plans[number]
         operands = tuple(self.ids[n] for n in names)
         accesses = [
             ([(operands[o], box) for o, box in foot.reads], [(operands[o], box) for o, box in foot.writes])
@@ -103,9 +106,17 @@ class _Tasks:
             self.tasks.append((len(self.labels), number, operands, tile, foot))
         self.labels.append(_label(node.nest, node))
 
+    def _shared(self, foot: Footprint) -> Footprint:
+        """The footprint with equal boxes made one object."""
+
+        def shared(accesses: tuple[tuple[int, Box], ...]) -> tuple[tuple[int, Box], ...]:
+            return tuple((o, self._boxes.setdefault(box, box)) for o, box in accesses)
+
+        return Footprint(shared(foot.reads), shared(foot.writes))
+
     def program(self, graph: Graph, workspace: int) -> Program:
         signals = self.schedule.signals()
-        totals = [len(g) for g in self.schedule.producers]
+        totals = [len(g.tasks) for g in self.schedule.producers]
         tasks = tuple(
             Task(
                 op, kernel, operands, tile,
@@ -130,7 +141,7 @@ class _Tasks:
         )
 
     def _region(self, buffer: int, box: Box) -> Region:
-        key = (buffer, box)
+        key = (buffer, id(box))
         if key not in self._regions:
             self._regions[key] = Region(buffer, box)
         return self._regions[key]

@@ -48,14 +48,18 @@ def layout(
 def sharing(
     sizes: dict[str, int], offsets: dict[str, int], lives: dict[str, tuple[int, int]]
 ) -> dict[str, list[str]]:
-    """For each buffer, the earlier ones whose bytes it uses again."""
+    """For each buffer, the last earlier users of its bytes (who came after all users before them)."""
     found: dict[str, list[str]] = {}
-    names = sorted(sizes, key=lambda n: offsets[n])
-    active: list[str] = []
-    for name in names:
-        active = [a for a in active if offsets[a] + sizes[a] > offsets[name]]
-        for other in active:
-            first, second = sorted((other, name), key=lambda n: lives[n])
-            found.setdefault(second, []).append(first)
-        active.append(name)
+    owners: list[tuple[int, int, str]] = []  # disjoint byte ranges and their last user
+    for name in sorted(sizes, key=lambda n: (lives[n], n)):
+        low, high = offsets[name], offsets[name] + sizes[name]
+        kept: list[tuple[int, int, str]] = [(low, high, name)]
+        for begin, end, owner in owners:
+            if end <= low or high <= begin:
+                kept.append((begin, end, owner))
+                continue
+            if owner not in found.setdefault(name, []):
+                found[name].append(owner)
+            kept.extend(piece for piece in ((begin, low, owner), (high, end, owner)) if piece[0] < piece[1])
+        owners = kept
     return found

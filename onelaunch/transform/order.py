@@ -8,75 +8,114 @@ from __future__ import annotations
 
 import math
 
-from onelaunch.program.program import Span
+import numpy as np
+import numpy.typing as npt
+
 from onelaunch.transform.tile import Box
 
-Access = tuple[int, Box]  # buffer, box
-Group = tuple[int, ...]  # task numbers, ascending
+Access = tuple[int, Box]  # buffer, box (equal boxes are one object)
 
 
-def overlap(a: Box, b: Box) -> bool:
-    return all(x.low < y.high and y.low < x.high for x, y in zip(a, b, strict=True))
+class Group:
+    """A set of tasks that others must come after; equal sets are one object."""
+
+    __slots__ = ("tasks",)
+
+    def __init__(self, tasks: tuple[int, ...]) -> None:
+        self.tasks = tasks  # ascending
 
 
 def volume(box: Box) -> int:
     return math.prod(s.high - s.low for s in box)
 
 
+class _Accesses:
+    """Boxes of one buffer and the tasks that touched them."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[Box, list[int]] = {}
+        self._bounds: npt.NDArray[np.int64] | None = None
+
+    def add(self, box: Box, task: int) -> None:
+        self._boxes.setdefault(box, []).append(task)
+        self._bounds = None
+
+    def overlapping(self, box: Box) -> set[int]:
+        """The tasks whose boxes meet ``box``."""
+        if not self._boxes:
+            return set()
+        if not box:
+            return {t for tasks in self._boxes.values() for t in tasks}
+        if self._bounds is None:
+            self._bounds = np.array([[(s.low, s.high) for s in b] for b in self._boxes])
+        low, high = self._bounds[:, :, 0], self._bounds[:, :, 1]
+        mine = np.array([(s.low, s.high) for s in box])
+        hit = ((low < mine[:, 1]) & (mine[:, 0] < high)).all(axis=1)
+        found: set[int] = set()
+        for tasks, met in zip(self._boxes.values(), hit.tolist(), strict=True):
+            if met:
+                found.update(tasks)
+        return found
+
+
 class _History:
     """The accesses of one buffer that can still matter."""
 
     def __init__(self) -> None:
-        self.writers: list[tuple[Box, int]] = []
-        self.readers: list[tuple[Box, int]] = []
+        self.writers = _Accesses()
+        self.readers = _Accesses()
 
 
 class Order:
     """Builds dependencies while tasks are added op by op."""
 
-    def __init__(self, extents: list[tuple[int, ...]], reuses: dict[int, list[int]]) -> None:
-        """``extents`` of every buffer; ``reuses``: buffers whose memory a buffer takes over."""
-        self.size = [math.prod(e) for e in extents]
-        self.whole: list[Box] = [tuple(Span(0, n) for n in e) for e in extents]
-        self.reuses = reuses
+    def __init__(self, sizes: list[int], reuses: dict[int, list[int]], fixed: set[int]) -> None:
+        """``sizes``: elements of every buffer; ``reuses``: buffers whose memory a buffer takes over; ``fixed``: buffers
+        that no task writes.
+        """
+        self.sizes, self.reuses, self.fixed = sizes, reuses, fixed
         self.history: dict[int, _History] = {}
-        self._groups: dict[Group, Group] = {}
+        self._groups: dict[tuple[int, ...], Group] = {}
 
     def add_op(self, first: int, accesses: list[tuple[list[Access], list[Access]]]) -> list[list[Group]]:
         """Dependencies of an op's tasks, numbered from ``first``: for each, groups of tasks it must come after.
 
         ``accesses``: (reads, writes) of each task.
         """
-        memo: dict[tuple[int, Box, bool], Group] = {}
+        memo: dict[tuple[int, int, bool], Group | None] = {}
         result: list[list[Group]] = []
         for reads, writes in accesses:
             groups: dict[Group, None] = {}
             for (buffer, box), is_write in [*((r, False) for r in reads), *((w, True) for w in writes)]:
-                key = (buffer, box, is_write)
+                key = (buffer, id(box), is_write)
                 if key not in memo:
                     memo[key] = self._conflicts(buffer, box, is_write)
-                if memo[key]:
-                    groups.setdefault(memo[key])
-            for buffer in {b for b, _ in writes if b in self.reuses}:
-                for old in self.reuses[buffer]:
-                    key = (old, self.whole[old], True)
-                    if key not in memo:
-                        memo[key] = self._conflicts(old, self.whole[old], True)
-                    if memo[key]:
-                        groups.setdefault(memo[key])
+                if (group := memo[key]) is not None:
+                    groups.setdefault(group)
+            for old in {o for buffer, _ in writes for o in self.reuses.get(buffer, ())}:
+                key = (old, 0, True)
+                if key not in memo:
+                    memo[key] = self._conflicts(old, (), True)
+                if (group := memo[key]) is not None:
+                    groups.setdefault(group)
             result.append(list(groups))
         self._record(first, accesses)
         return result
 
-    def _conflicts(self, buffer: int, box: Box, is_write: bool) -> Group:
+    def _conflicts(self, buffer: int, box: Box, is_write: bool) -> Group | None:
+        """The earlier tasks that an access must come after; an empty box stands for the whole buffer."""
         history = self.history.get(buffer)
         if history is None:
-            return ()
-        found = {task for other, task in history.writers if overlap(box, other)}
+            return None
+        found = history.writers.overlapping(box)
         if is_write:
-            found |= {task for other, task in history.readers if overlap(box, other)}
-        group = tuple(sorted(found))
-        return self._groups.setdefault(group, group)
+            found = found | history.readers.overlapping(box)
+        if not found:
+            return None
+        tasks = tuple(sorted(found))
+        if tasks not in self._groups:
+            self._groups[tasks] = Group(tasks)
+        return self._groups[tasks]
 
     def _record(self, first: int, accesses: list[tuple[list[Access], list[Access]]]) -> None:
         written: dict[int, int] = {}
@@ -84,10 +123,17 @@ class Order:
             for buffer, box in writes:
                 written[buffer] = written.get(buffer, 0) + volume(box)
         for buffer, total in written.items():
-            if total >= self.size[buffer]:  # all of it is new: what came before is ordered through these tasks
+            if total >= self.sizes[buffer]:  # all of it is new: what came before is ordered through these tasks
                 self.history[buffer] = _History()
         for n, (reads, writes) in enumerate(accesses):
             for buffer, box in reads:
-                self.history.setdefault(buffer, _History()).readers.append((box, first + n))
+                if buffer not in self.fixed:
+                    self._of(buffer).readers.add(box, first + n)
             for buffer, box in writes:
-                self.history.setdefault(buffer, _History()).writers.append((box, first + n))
+                self._of(buffer).writers.add(box, first + n)
+
+    def _of(self, buffer: int) -> _History:
+        found = self.history.get(buffer)
+        if found is None:
+            found = self.history[buffer] = _History()
+        return found

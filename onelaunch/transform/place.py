@@ -42,7 +42,7 @@ class Schedule:
         queue = self.queues[worker]
         clock = self._clock[queue[-1]].copy() if queue else np.zeros(self.machine.workers, np.int32)
         waits: list[int] = []
-        for group in sorted(after, key=lambda g: g[-1], reverse=True):
+        for group in sorted(after, key=lambda g: g.tasks[-1], reverse=True):
             if bool((clock >= self._need(group)).all()):
                 continue
             waits.append(self._event(group))
@@ -61,7 +61,7 @@ class Schedule:
         """Events that each task signals."""
         table: list[list[int]] = [[] for _ in self.waits]
         for event, group in enumerate(self.producers):
-            for task in group:
+            for task in group.tasks:
                 table[task].append(event)
         return table
 
@@ -73,14 +73,14 @@ class Schedule:
 
     def _ready_time(self, group: Group) -> float:
         if group not in self._ready:
-            self._ready[group] = max(self._finish[t] for t in group) + self.machine.dependency
+            self._ready[group] = max(self._finish[t] for t in group.tasks) + self.machine.dependency
         return self._ready[group]
 
     def _need(self, group: Group) -> Clock:
         """For each worker, how many tasks of its queue must be done for the group to be done."""
         if group not in self._needs:
             need = np.zeros(self.machine.workers, np.int32)
-            for t in group:
+            for t in group.tasks:
                 need[self._worker[t]] = max(need[self._worker[t]], self._position[t])
             self._needs[group] = need
         return self._needs[group]
@@ -88,5 +88,5 @@ class Schedule:
     def _join(self, group: Group) -> Clock:
         """What is known to be done once the whole group is."""
         if group not in self._joined:
-            self._joined[group] = np.maximum.reduce([self._clock[t] for t in group])
+            self._joined[group] = np.maximum.reduce([self._clock[t] for t in group.tasks])
         return self._joined[group]
