@@ -111,10 +111,12 @@ def _write_unswitched(
     """Before: ``for { c ? a : b }``; after: ``if (c) for { a } else for { b }``."""
     writer.count((condition,))
     text = writer.value(condition, block)
+    branches = []
     for header, value in ((f"if ({bare(text)})", True), ("else", False)):
         side = Block(block, header)
         write_loop(writer, side, loop, split.decide(roots, condition, value), body, splits - 1)
-        block.items.append(side)
+        branches.append(side)
+    block.items.extend(branches)
 
 
 def _write_parts(

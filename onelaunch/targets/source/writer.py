@@ -182,10 +182,12 @@ class Writer:
             return f"({chosen} ? {then} : {other})"
         name = self.fresh("t")
         block.items.append(f"{self.dialect.compute(e.dtype)} {name};")
+        branches = []
         for header, side in ((f"if ({bare(chosen)})", sides[0]), ("else", sides[1])):
             inner = Block(block, header)
             inner.items.append(f"{name} = {bare(self.value(side, inner))};")
-            block.items.append(inner)
+            branches.append(inner)
+        block.items.extend(branches)  # together: what the second hoists must not come between them
         return name
 
 
