@@ -23,6 +23,7 @@ from onelaunch.program.program import Task
 
 READ, WRITE, NEEDS, COVERS = 1, 2, 4, 8  # may read, may write; surely reads, surely writes the whole box
 Via = tuple[tuple[int, int, int] | None, ...]  # a dimension: (buffer, first, last + 1) that pick its indices
+Records = dict[tuple[int, Box, Via], int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class Declared:
 
     box: Box
     via: Via
+
+    @property
+    def picked(self) -> bool:
+        """Whether data pick some index."""
+        return any(v is not None for v in self.via)
 
 
 class Accesses:
@@ -61,7 +67,7 @@ class Accesses:
             if task.operands[operand] not in self._distinct:
                 name = self.program.buffers[task.operands[operand]].name
                 self.findings.add("footprint", f"task {number} stores at indices in {name}; no axiom: distinct")
-        records: dict[tuple[int, Box, Via], int] = {}
+        records: Records = {}
         reads = self._declared(task.reads, READ, records)
         writes = self._declared(task.writes, WRITE, records)
         for touch in found.reads:
@@ -71,50 +77,52 @@ class Accesses:
             if any(task.operands[t.operand] in self.written for t in found.reads):
                 self._in_place(number, task, found)
         for (buffer, box, via), flags in records.items():
-            if buffer in self.written and not boxes.empty(box):
+            if not boxes.empty(box):
                 self.of.setdefault(buffer, []).append((number, box, via, flags))
-            elif flags & NEEDS and self.program.buffers[buffer].role in (Role.WORKSPACE, Role.OUTPUT):
-                name = self.program.buffers[buffer].name
-                self.findings.add("coverage", f"task {number} reads {name}, which no task writes")
 
-    def _declared(
-        self, regions: Sequence[Region], flag: int, records: dict[tuple[int, Box, Via], int]
-    ) -> dict[int, list[Declared]]:
+    def _declared(self, regions: Sequence[Region], flag: int, records: Records) -> dict[int, list[Declared]]:
+        """The regions by buffer; those of memory that is written become records."""
         table: dict[int, list[Declared]] = {}
         for r in regions:
             flat = self._flat.get(id(r))
             if flat is None:
-                flat = Declared(tuple((s.low, s.high) for s in r.box), tuple(s.via for s in r.box))
-                self._flat[id(r)] = flat
+                flat = self._flat[id(r)] = Declared(tuple((s.low, s.high) for s in r.box), tuple(s.via for s in r.box))
             table.setdefault(r.buffer, []).append(flat)
-            records[r.buffer, flat.box, flat.via] = records.get((r.buffer, flat.box, flat.via), 0) | flag
+            if r.buffer in self.written:
+                key = (r.buffer, flat.box, flat.via)
+                records[key] = records.get(key, 0) | flag
         self.regions += len(regions)
         return table
 
     def _touch(
-        self, number: int, task: Task, touch: Touch, declared: dict[int, list[Declared]], flag: int,
-        records: dict[tuple[int, Box, Via], int],
-    ) -> None:  # fmt: skip
+        self, number: int, task: Task, touch: Touch, declared: dict[int, list[Declared]], flag: int, records: Records
+    ) -> None:
         buffer = task.operands[touch.operand]
-        box = tuple((lo, hi) for lo, hi, _ in touch.box)
         candidates = declared.get(buffer, ())
-        usable = [d.box for d in candidates if self._picks(task, touch, d)]
-        if not (any(boxes.inside(box, d) for d in usable) or boxes.covered(box, usable)):
-            verb = "reads" if flag == NEEDS else "writes"
-            self.findings.add(
-                "footprint", f"task {number} {verb} {_text(self.program, buffer, box)}, more than it declares"
-            )
-        if flag:
-            via: Via = (None,) * len(box)
-            for d in candidates:  # the same box as a declared region is the same record
-                if d.box == box and flag & NEEDS:
-                    via = d.via
-                    break
-            records[buffer, box, via] = records.get((buffer, box, via), 0) | flag
+        for d in candidates:
+            if boxes.inside(touch.box, d.box) and self._picks(task, touch, d):
+                break
+        else:
+            if not boxes.covered(touch.box, [d.box for d in candidates if self._picks(task, touch, d)]):
+                verb = "reads" if flag == NEEDS else "writes"
+                what = _text(self.program, buffer, touch.box)
+                self.findings.add("footprint", f"task {number} {verb} {what}, more than it declares")
+        if not flag:
+            return
+        if buffer in self.written:
+            via: Via = (None,) * len(touch.box)
+            if flag == NEEDS:  # the same box as a declared region is the same record
+                via = next((d.via for d in candidates if d.box == touch.box), via)
+            records[buffer, touch.box, via] = records.get((buffer, touch.box, via), 0) | flag
+        elif self.program.buffers[buffer].role in (Role.WORKSPACE, Role.OUTPUT):
+            name = self.program.buffers[buffer].name
+            self.findings.add("coverage", f"task {number} reads {name}, which no task writes")
 
     def _picks(self, task: Task, touch: Touch, declared: Declared) -> bool:
         """Whether indices that the region says are picked by data really are."""
-        for (_, _, pick), via in zip(touch.box, declared.via, strict=True):
+        if not declared.picked:
+            return True
+        for pick, via in zip(touch.picks, declared.via, strict=True):
             if via is None:
                 continue
             if pick is None or task.operands[pick[0]] != via[0] or not via[1] <= pick[1] <= pick[2] <= via[2]:
@@ -127,16 +135,14 @@ class Accesses:
         if write is None:
             return
         target = task.operands[write.operand]
-        target_box = tuple((lo, hi) for lo, hi, _ in write.box)
         for touch in found.reads:
             source = task.operands[touch.operand]
-            box = tuple((lo, hi) for lo, hi, _ in touch.box)
             if source == target:
-                wrong = not touch.same and boxes.meet(box, target_box)
+                wrong = not touch.same and boxes.meet(touch.box, write.box)
             else:
-                wrong = self.memory.share((source, box), (target, target_box))
+                wrong = source in self.written and self.memory.share((source, touch.box), (target, write.box))
             if wrong:
-                here, there = _text(self.program, target, target_box), _text(self.program, source, box)
+                here, there = _text(self.program, target, write.box), _text(self.program, source, touch.box)
                 self.findings.add("race", f"task {number} writes {here} over {there}, which it reads")
 
 

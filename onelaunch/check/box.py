@@ -9,7 +9,7 @@ Box = tuple[tuple[int, int], ...]
 
 def inside(inner: Box, outer: Box) -> bool:
     """Whether ``outer`` holds all of ``inner``."""
-    return all(o[0] <= i[0] and i[1] <= o[1] for i, o in zip(inner, outer, strict=True))
+    return inner == outer or all(o[0] <= i[0] and i[1] <= o[1] for i, o in zip(inner, outer, strict=True))
 
 
 def meet(a: Box, b: Box) -> bool:

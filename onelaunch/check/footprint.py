@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from collections.abc import Sequence
 
+from onelaunch.check.box import Box
 from onelaunch.check.ranges import Ranges
 from onelaunch.check.ranges import never_above
 from onelaunch.check.ranges import upper
@@ -25,7 +26,7 @@ from onelaunch.program.program import Kernel
 from onelaunch.program.program import Operand
 
 Pick = tuple[int, int, int]  # operand whose elements pick the index, first, last + 1 (flattened)
-Side = tuple[int, int, Pick | None]  # low, high (excluded), who picks
+Picks = tuple[Pick | None, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Touch:
     """A box of one operand. ``same``: the load's index is the store's own, so a store in place cannot disturb it."""
 
     operand: int
-    box: tuple[Side, ...]
+    box: Box
+    picks: Picks  # a dimension: the elements that pick its index
     same: bool = False
 
 
@@ -80,7 +82,7 @@ class _Analysis:
         store = Store(self.nest.vars, self.nest.index, target.shape, r)
         if not store.single:
             self.faults.setdefault(f"two elements may be stored at one place of {target.name}")
-        touch = Touch(self.number[target.name], box, True)
+        touch = Touch(self.number[target.name], *box, same=True)
         distinct = tuple(self.number[n] for n in store.distinct)
         return Footprint(tuple(self.reads), touch, store.dense, tuple(self.faults), distinct)
 
@@ -137,11 +139,11 @@ class _Analysis:
             operand = self.kernel.operands[self.number[e.attr]]
             box = self._box(operand, e.args, r, store=False)
             if box is not None:
-                self.reads.setdefault(Touch(self.number[e.attr], box, e.args == self.nest.index))
+                self.reads.setdefault(Touch(self.number[e.attr], *box, same=e.args == self.nest.index))
 
-    def _box(self, operand: Operand, index: Sequence[Expr], r: Ranges, store: bool) -> tuple[Side, ...] | None:
-        """The box that ``index`` stays in, cut to the operand; None where nothing is touched."""
-        sides: list[Side] = []
+    def _box(self, operand: Operand, index: Sequence[Expr], r: Ranges, store: bool) -> tuple[Box, Picks] | None:
+        """The box that ``index`` stays in, cut to the operand, and who picks; None where nothing is touched."""
+        sides: list[tuple[int, int]] = []
         for i, extent in zip(index, operand.shape, strict=True):
             low, high = r.of(i)
             size = int(r.of(extent)[1])
@@ -153,8 +155,8 @@ class _Analysis:
             low, high = max(low, 0), min(high, size - 1)
             if low > high:
                 return None
-            sides.append((int(low), int(high) + 1, self._pick(i, r)))
-        return tuple(sides)
+            sides.append((int(low), int(high) + 1))
+        return tuple(sides), tuple(self._pick(i, r) for i in index)
 
     def _below(self, i: Expr, high: float, extent: Expr, r: Ranges) -> bool:
         if high < r.of(extent)[0]:
