@@ -1,4 +1,4 @@
-"""Random loop nests, and programs of one task or a few per nest: what the generated C++ and the reference must agree on."""
+"""Random loop nests, and programs made of them: what the generated C++ and the reference must agree on."""
 
 from __future__ import annotations
 

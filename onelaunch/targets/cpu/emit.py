@@ -8,6 +8,7 @@ math.h) for operations, linear.h, linear_columns.h and attend.h for products, pr
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
@@ -15,14 +16,8 @@ from onelaunch.targets.cpu.kernel import Code
 from onelaunch.targets.cpu.kernel import KernelWriter
 from onelaunch.targets.source.tiles import tiles_of
 
-_HEADERS = ("scalar", "linear", "linear_columns", "attend", "prefetch")
-_HEAD = "".join(
-    [
-        "#include <cstring>\n\n",
-        *(f'#include "onelaunch/{h}.h"\n' for h in _HEADERS),
-        '\nnamespace onelaunch {\nextern "C" {\n\n',
-    ]
-)
+# Headers by the calls that need them; the others cost compile time.
+_HEADERS = {"attend<": "attend", "linear<": "linear", "linear_columns<": "linear_columns", "prefetch(": "prefetch"}
 _TAIL = '\n}  // extern "C"\n}  // namespace onelaunch\n'
 
 
@@ -38,7 +33,13 @@ class Source:
         order = sorted(range(len(self.kernels)), key=lambda i: (-_weight(self.kernels[i]), i))
         chosen = sorted(order[part::parts])
         functions = [f for i in chosen for f in (self.kernels[i].prefetch, self.kernels[i].run) if f]
-        return _HEAD + "\n\n".join(functions) + _TAIL
+        return _head(functions) + "\n\n".join(functions) + _TAIL
+
+
+def _head(functions: list[str]) -> str:
+    needed = [h for call, h in _HEADERS.items() if any(re.search(rf"\b{re.escape(call)}", f) for f in functions)]
+    includes = "".join(f'#include "onelaunch/{h}.h"\n' for h in ("scalar", *needed))
+    return f'#include <cstring>\n\n{includes}\nnamespace onelaunch {{\nextern "C" {{\n\n'
 
 
 def _weight(code: Code) -> int:
