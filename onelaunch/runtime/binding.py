@@ -1,18 +1,23 @@
 """Binds a call's tensors to a program: reads every pointer at every call, validates what is not as it was last time.
 
-The common call passes mostly the tensor objects of the call before, at the same addresses. Then two comparisons of
-lists of integers are all that is done for them. A tensor that is another object, or lies elsewhere, is validated:
-element type, device, shape, strides, the bounds of its storage, and that it shares no memory with an argument that the
-program writes. An argument whose strides are not those that the program was compiled for is copied before the launch
-where the program only reads it and it is small (COPY_LIMIT); otherwise the call is refused.
+Weights and state are mostly the tensor objects of the call before, at the same addresses: they are compared all at
+once. A tensor that is another object, or lies elsewhere, is validated: element type, device, shape, strides, the bounds
+of its storage, and that it shares no memory with an argument that the program writes. (A tensor resized in place, same
+object and same address, is not noticed here: Dynamo's guards see that.) An argument whose strides are not those that
+the program was compiled for is copied at each call where the program only reads it and it is small (COPY_LIMIT);
+otherwise the call is refused.
 
 No reference to a caller's tensor outlives the call.
 """
 
 from __future__ import annotations
 
+import ctypes
+import struct
+import sys
 import threading
 import weakref
+from collections.abc import Iterable
 from collections.abc import Sequence
 from itertools import compress
 from operator import itemgetter
@@ -34,7 +39,6 @@ from onelaunch.targets.base import Executable
 
 COPY_LIMIT = 1 << 20  # bytes of an argument that is copied at each call because its strides do not fit
 
-_BOUND = (Role.WEIGHT, Role.INPUT, Role.STATE)
 _data_ptr = torch.Tensor.data_ptr
 
 
@@ -46,12 +50,16 @@ class Binding:
         self.lock = threading.Lock()
         self.keep: object = None  # whatever must live as long as the binding
         self.copies = 0  # arguments copied so far because of their strides
-        bound = [(n, b) for n, b in enumerate(program.buffers) if b.role in _BOUND]
-        self.numbers = [n for n, _ in bound]  # slot -> number of the buffer
+        numbered = list(enumerate(program.buffers))
+        stable = [(n, b) for n, b in numbered if b.role in (Role.WEIGHT, Role.STATE)]
+        bound = stable + [(n, b) for n, b in numbered if b.role is Role.INPUT]
+        self.numbers = [n for n, _ in bound]  # slot -> number of the buffer; stable slots first
         self.buffers = [b for _, b in bound]
         self.dtypes = [b.dtype.torch for b in self.buffers]
         self.outputs = Outputs(program, device)
-        self._pick = _picker([b.argument for b in self.buffers])
+        self._stable = len(stable)
+        self._pick = _picker([b.argument for _, b in stable])
+        self._inputs = [(slot, n, b.argument) for slot, (n, b) in enumerate(bound) if b.role is Role.INPUT]
         self._table = [0] * len(program.buffers)
         self._values: tuple[int, ...] | None = None
         self._forget()
@@ -62,29 +70,40 @@ class Binding:
         Returns the fresh results by number. Raises CallError where an argument does not fit; nothing has run then.
         """
         with self.lock:
-            tensors = self._pick(args)
             try:
+                tensors = self._pick(args)
                 pointers = list(map(_data_ptr, tensors))
+                if values != self._values:
+                    self._resize(values)
+                if pointers != self._pointers or identities(tensors) != self._seen:
+                    self._rebind(tensors, pointers)
+                table, ids = self._table, self._ids
+                for slot, number, position in self._inputs:
+                    t = args[position]
+                    pointer = _data_ptr(t)
+                    if pointer != table[number] or id(t) != ids[slot]:
+                        self._bind(slot, t, pointer)
+                        self._refuse_overlap([slot])
             except TypeError:
-                raise self._not_tensors(tensors) from None
-            if values != self._values:
-                self._resize(values)
-            if pointers != self._pointers or list(map(id, tensors)) != self._ids:
-                self._rebind(tensors, pointers)
-            if self._staged:
-                self._copy(tensors)
-            results = self.outputs.allocate(self._table)
-            self.executable.launch(self._table, values)
+                self._values = None
+                raise self._not_tensors(args) from None
+            except CallError:
+                self._values = None  # whatever was bound is bound and validated again
+                raise
+            results = self.outputs.allocate(table)
+            self.executable.launch(table, values)
         return results
 
     def _forget(self) -> None:
         count = len(self.buffers)
-        self._pointers = [-1] * count
+        self._seen = b""  # identities of the stable tensors of the last call, while all of them live
+        self._pointers = [-1] * self._stable
         self._ids = [0] * count
         self._refs: list[Any] = [None] * count
         self._places: list[Place | None] = [None] * count
         self._written = Written(())
         self._staged: dict[int, torch.Tensor] = {}
+        self._table = [0] * len(self._table)
 
     def _resize(self, values: tuple[int, ...]) -> None:
         """The symbols have other values: every extent is evaluated and every argument validated again."""
@@ -95,24 +114,37 @@ class Binding:
         self.outputs.resize(names)
         self._values = values
 
-    def _rebind(self, tensors: Sequence[torch.Tensor], pointers: list[int]) -> None:
-        ids = list(map(id, tensors))
-        count = range(len(tensors))
+    def _rebind(self, tensors: tuple[torch.Tensor, ...], pointers: list[int]) -> None:
+        """Bind the stable tensors that are not those of the last call."""
+        count, ids = range(len(tensors)), list(map(id, tensors))
         changed = {*compress(count, map(ne, pointers, self._pointers)), *compress(count, map(ne, ids, self._ids))}
-        try:
-            for slot in changed:
-                self._staged.pop(slot, None)
-                self._places[slot] = self._validate(slot, tensors[slot], pointers[slot])
+        for slot in sorted(changed):
+            self._bind(slot, tensors[slot], pointers[slot])
+        if any(self.buffers[slot].role is Role.STATE for slot in changed):
+            state = [p for p, b in zip(self._places, self.buffers, strict=True) if b.role is Role.STATE]
+            self._written = Written(p for p in state if p is not None)
+            self._refuse_overlap(range(len(self.buffers)))
+        else:
             self._refuse_overlap(changed)
-        except CallError:
-            self._values = None  # whatever was validated is validated again
-            raise
-        for slot in changed:
-            self._ids[slot] = ids[slot]
-            self._refs[slot] = weakref.ref(tensors[slot], _forgetter(self._ids, slot))
-            if slot not in self._staged:
-                self._table[self.numbers[slot]] = pointers[slot]
-        self._pointers = pointers
+        self._pointers, self._seen = pointers, identities(tensors)
+
+    def _bind(self, slot: int, t: torch.Tensor, pointer: int) -> None:
+        self._table[self.numbers[slot]] = pointer
+        self._staged.pop(slot, None)
+        self._places[slot] = self._validate(slot, t, pointer)
+        self._refs[slot] = weakref.ref(t, self._forgetter(slot))
+        self._ids[slot] = id(t)
+
+    def _forgetter(self, slot: int) -> Any:
+        """Called when the tensor of ``slot`` dies: another one may get its id, and must not be taken for it."""
+        ids, own = self._ids, weakref.ref(self)
+
+        def forget(_: object) -> None:
+            ids[slot] = 0
+            if (binding := own()) is not None:
+                binding._seen = b""
+
+        return forget
 
     def _validate(self, slot: int, t: torch.Tensor, pointer: int) -> Place | None:
         """The memory of an argument that fits; raises CallError for one that does not."""
@@ -139,27 +171,19 @@ class Binding:
     def _stage(self, slot: int, t: torch.Tensor) -> None:
         b, strides = self.buffers[slot], self._strides[slot]
         if b.role is not Role.INPUT or t.nbytes > COPY_LIMIT:
-            raise _error(b, f"has strides {t.stride()}", f"{strides} for a {b.role} of {t.nbytes} bytes")
-        staged = torch.empty_strided(self._shapes[slot], strides, dtype=t.dtype, device=t.device)
-        self._staged[slot] = staged
+            raise _error(b, f"has strides {t.stride()}", f"{strides} (only inputs up to {COPY_LIMIT} bytes are copied)")
+        self._staged[slot] = staged = torch.empty_strided(self._shapes[slot], strides, dtype=t.dtype, device=t.device)
+        staged.copy_(t)
         self._table[self.numbers[slot]] = staged.data_ptr()
+        self.copies += 1
 
-    def _copy(self, tensors: Sequence[torch.Tensor]) -> None:
-        for slot, staged in self._staged.items():
-            staged.copy_(tensors[slot])
-            self.copies += 1
-
-    def _refuse_overlap(self, changed: set[int]) -> None:
-        """Raise CallError where an argument that is written shares memory with another one."""
-        suspects: Sequence[Place | None] = [self._places[slot] for slot in changed]
-        if any(self.buffers[slot].role is Role.STATE for slot in changed):
-            written = [p for p, b in zip(self._places, self.buffers, strict=True) if b.role is Role.STATE]
-            self._written = Written(p for p in written if p is not None)
-            suspects = self._places
-        for p in suspects:
+    def _refuse_overlap(self, slots: Iterable[int]) -> None:
+        """Raise CallError where one of these arguments shares memory with another one that is written."""
+        for slot in slots:
+            p = self._places[slot]
             other = None if p is None else self._written.collision(p)
             if p is not None and other is not None and not self._same_argument(p, other):
-                first, second = self.buffers[other.slot], self.buffers[p.slot]
+                first, second = self.buffers[other.slot], self.buffers[slot]
                 raise CallError(
                     f"argument {first.argument} ({first.name}), which is written in place, shares memory with argument "
                     f"{second.argument} ({second.name}); accepted: separate memory"
@@ -168,11 +192,11 @@ class Binding:
     def _same_argument(self, p: Place, q: Place) -> bool:
         return self.buffers[p.slot].argument == self.buffers[q.slot].argument
 
-    def _not_tensors(self, values: Sequence[Any]) -> CallError:
-        for b, value in zip(self.buffers, values, strict=True):
-            if not isinstance(value, torch.Tensor):
-                return _error(b, f"is a {type(value).__name__}", "a tensor")
-        return CallError("an argument's memory cannot be read")
+    def _not_tensors(self, args: Sequence[Any]) -> CallError:
+        for b in self.buffers:
+            if not isinstance(args[b.argument], torch.Tensor):
+                return _error(b, f"is a {type(args[b.argument]).__name__}", "a tensor")
+        return CallError("an argument's memory cannot be read; accepted: plain tensors")
 
 
 def _error(b: Buffer, found: str, accepted: str) -> CallError:
@@ -180,16 +204,22 @@ def _error(b: Buffer, found: str, accepted: str) -> CallError:
 
 
 def _picker(positions: list[int]) -> Any:
-    """A function that picks these elements of a sequence, as a sequence."""
+    """A function that picks these elements of a sequence, as a tuple."""
     if len(positions) > 1:
         return itemgetter(*positions)
     return lambda args: tuple(args[p] for p in positions)
 
 
-def _forgetter(ids: list[int], slot: int) -> Any:
-    """Called when the tensor of ``slot`` dies: another one may get its id, and must not be taken for it."""
+def _packed(things: tuple[Any, ...]) -> bytes:
+    return struct.pack(f"{len(things)}P", *map(id, things))
 
-    def forget(ref: Any) -> None:
-        ids[slot] = 0
 
-    return forget
+def _raw(things: tuple[Any, ...]) -> bytes:
+    """The same, as CPython keeps it: the addresses of its elements lie behind a tuple's header."""
+    return ctypes.string_at(id(things) + tuple.__basicsize__, ctypes.sizeof(ctypes.c_void_p) * len(things))
+
+
+_SAMPLE = (None, 1, "two", 3.0, ())
+# Bytes that are equal for tuples of the same objects, and only for those. The raw form takes 1 us for 400 objects
+# where asking for each one's id takes 10; other interpreters lay tuples out as they like.
+identities = _raw if sys.implementation.name == "cpython" and _raw(_SAMPLE) == _packed(_SAMPLE) else _packed
