@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,15 +35,14 @@ log = logging.getLogger(__name__)
 PROGRAM = "program.txt"
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(eq=False)
 class Made:
-    """A program, what runs it, and how it came about."""
+    """A program, what runs it, and how it came about. Built files that are not in the cache live as long as this."""
 
     program: Program
     executable: Executable
     cache_hit: bool
     seconds: dict[str, float]  # by stage: transform, check, build; or load, check, build
-    folder: tempfile.TemporaryDirectory[str] | None = None  # the built files, where there is no cache
 
 
 class Maker:
@@ -104,9 +105,12 @@ class Maker:
                 self.cache.store(key, write)
             folder = None
             if not built:
-                folder = tempfile.TemporaryDirectory(prefix="onelaunch-", ignore_cleanup_errors=True)
-                write(Path(folder.name))
-        return Made(program, built[0], False, clock.seconds, folder)
+                folder = tempfile.mkdtemp(prefix="onelaunch-")
+                write(Path(folder))
+        made = Made(program, built[0], False, clock.seconds)
+        if folder is not None:
+            weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+        return made
 
     def _check(self, program: Program, clock: Clock) -> None:
         if not self.options.check:
