@@ -38,7 +38,8 @@ class Setup:
         self.pos = b.load("pos", (b.const(0),), I64)
         self.seen = b.load("mask", (self.key,), DType.BOOL)
         self.parts = {
-            "q": b.load("q", (self.h, self.head), self.dtype), "k": b.load("k", (group, self.key, self.head), self.dtype),
+            "q": b.load("q", (self.h, self.head), self.dtype),
+            "k": b.load("k", (group, self.key, self.head), self.dtype),
             "v": b.load("v", (group, self.key, self.e), self.dtype), "score": b.mul(b.acc(0), b.const(0.25, F32)),
             "start": None, "stop": None, "scan": None, "masked": "zero",
         }  # fmt: skip

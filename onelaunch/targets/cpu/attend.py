@@ -28,8 +28,8 @@ from onelaunch.targets.source.loops import Loop
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import open_loop
 from onelaunch.targets.source.nests import write_store
+from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.tiles import Axis
-from onelaunch.targets.source.writer import bare
 
 GROUP = 8  # queries that share one pass at most: as many as linear.h takes tokens at once
 DOT = Expr.make(Op.VAR, (build.const(1),), "dot", DType.F32)  # the scalar product, inside the score

@@ -24,7 +24,7 @@ from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CPU
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import write_store
-from onelaunch.targets.source.writer import bare
+from onelaunch.targets.source.printer import bare
 
 TOKENS = 64  # of one call of the headers' products; more tokens take several calls
 INNER_BLOCK = 32  # linear.h pads the contraction to it

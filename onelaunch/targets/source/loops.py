@@ -16,8 +16,8 @@ from onelaunch.program.program import maximum
 from onelaunch.targets.source import printer
 from onelaunch.targets.source import split
 from onelaunch.targets.source.block import Block
+from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.writer import Writer
-from onelaunch.targets.source.writer import bare
 
 SPLITS = 6  # of one loop, one inside the other; what is left stays a condition in the loop
 
@@ -64,11 +64,14 @@ def write_loop(
         return None
     roots = split.narrow(roots, loop.variable, loop.within)
     if splits > 0:
+        found = split.boundary(roots, loop.variable, writer.memory.unsafe)
+        if found is not None and found.point.is_const:
+            return _write_parts(writer, block, loop, roots, body, found, splits)
         if (size := split.period(roots, loop.variable)) is not None:
             return _write_periods(writer, block, loop, roots, body, size, splits)
         if (condition := split.invariant(roots, loop.variable, writer.memory.unsafe)) is not None:
             return _write_unswitched(writer, block, loop, roots, body, condition, splits)
-        if (found := split.boundary(roots, loop.variable, writer.memory.unsafe)) is not None:
+        if found is not None:
             return _write_parts(writer, block, loop, roots, body, found, splits)
     writer.count((*roots, loop.low, loop.high))
     low, high = writer.value(loop.low, block), writer.value(loop.high, block)

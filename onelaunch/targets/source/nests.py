@@ -15,8 +15,8 @@ from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.loops import Loop
 from onelaunch.targets.source.loops import write_loop
 from onelaunch.targets.source.memory import in_bounds
+from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.writer import Writer
-from onelaunch.targets.source.writer import bare
 
 
 def write_store(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from onelaunch.graph import build
 from onelaunch.graph.build import promote
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import COMPARISONS
@@ -59,22 +60,34 @@ def _shortest(number: float, single: bool) -> str:
     return text if any(c in text for c in ".e") else f"{text}.0"
 
 
+def bare(text: str) -> str:
+    """``text`` without parentheses around all of it."""
+    if not text.startswith("(") or not text.endswith(")"):
+        return text
+    depth = 0
+    for i, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if depth == 0 and i < len(text) - 1:
+            return text
+    return text[1:-1]
+
+
 def convert(text: str, source: DType, to: DType, dialect: Dialect) -> str:
     """``text`` of the compute type of ``source`` in the compute type of ``to``, without rounding to storage."""
     if dialect.compute(source) == dialect.compute(to):
         return text
     if to is DType.BOOL:
         return f"({text} != 0)"
-    return f"{dialect.compute(to)}({text})"
+    return f"{dialect.compute(to)}({bare(text)})"
 
 
 def cast(text: str, source: DType, to: DType, dialect: Dialect) -> str:
     """A CAST: converts and rounds to what ``to`` can hold."""
     value = convert(text, source, to, dialect)
     if to in (DType.BF16, DType.F16):
-        return f"to_float(from_float<{dialect.storage[to]}>({value}))"
+        return f"to_float(from_float<{dialect.storage[to]}>({bare(value)}))"
     if to.is_int and to is not DType.I64 and source is not DType.BOOL:
-        return f"int64_t({dialect.storage[to]}({value}))"
+        return f"int64_t({dialect.storage[to]}({bare(value)}))"
     return value
 
 
@@ -84,6 +97,10 @@ def operation(e: Expr, operands: Sequence[str], dialect: Dialect) -> str:
         return cast(operands[0], e.args[0].dtype, e.dtype, dialect)
     work = promote(*(a.dtype for a in e.args)) if e.op in COMPARISONS else e.dtype
     texts = [convert(t, a.dtype, work, dialect) for t, a in zip(operands, e.args, strict=True)]
+    if e.op is Op.ADD and e.args[1].is_const and work.is_int and int(e.args[1].value) < 0:
+        return f"({texts[0]} - {literal(build.const(-int(e.args[1].value), work))})"
+    if e.op is Op.MUL and e.args[1].is_const and work.is_int and e.args[1].value == -1:
+        return f"(-{texts[0]})"
     if e.op in _SIGNS:
         if work is DType.BOOL and e.op in (Op.ADD, Op.SUB, Op.MUL):
             return f"({texts[0]} {'&' if e.op is Op.MUL else '|'} {texts[1]})"
@@ -102,4 +119,4 @@ def operation(e: Expr, operands: Sequence[str], dialect: Dialect) -> str:
         return f"bool({texts[0]} {'&' if e.op is Op.MIN else '|'} {texts[1]})"
     if e.op is Op.POW and e.args[1].is_const and e.args[1].value == 2 and work.is_float:
         return f"({texts[0]} * {texts[0]})"
-    return f"{_CALLS[e.op]}({', '.join(texts)})"
+    return f"{_CALLS[e.op]}({', '.join(map(bare, texts))})"

@@ -1,8 +1,8 @@
 """Splitting loops: where a loop's body simplifies on parts of the loop variable's range.
 
 ``k // 64`` becomes two loops; ``where(i < 32, a, b)`` becomes one loop up to 32 and one from there; a condition that
-the loop does not change is decided before it. All functions are pure: they look at expressions, the loops are written by
-``onelaunch.targets.source.loops``.
+the loop does not change is decided before it. All functions are pure: they look at expressions; the loops are written
+by ``onelaunch.targets.source.loops``.
 """
 
 from __future__ import annotations
@@ -97,13 +97,14 @@ class Boundary:
 def boundary(roots: Sequence[Expr], variable: Expr, unsafe: Callable[[Expr], bool]) -> Boundary | None:
     """The first comparison that splits the range of ``variable``; constants are preferred to run-time values."""
     dynamic = None
-    for e in _dependent(roots, variable):
+    nodes = _dependent(roots, variable)
+    for e in nodes:
         if e.op not in (Op.LT, Op.LE, Op.EQ, Op.NE) or not all(a.dtype.is_int for a in e.args):
             continue
         found = _solve(e, variable)
         if found is None or unsafe(found.point) or any(n.op is Op.REDUCE for n in walk(found.point)):
             continue
-        if _binds(roots, e.free):
+        if _binds(nodes, e.free):
             continue
         if found.point.is_const:
             return found
@@ -135,16 +136,17 @@ def _solve(e: Expr, variable: Expr) -> Boundary | None:
 
 def invariant(roots: Sequence[Expr], variable: Expr, unsafe: Callable[[Expr], bool]) -> Expr | None:
     """A condition that ``variable`` does not change, around sides that must not be evaluated unless it holds."""
-    for e in _dependent(roots, variable):
+    nodes = _dependent(roots, variable)
+    for e in nodes:
         if e.op is Op.WHERE and variable not in e.args[0].free and any(unsafe(a) for a in e.args[1:]):
             condition = e.args[0]
-            if not unsafe(condition) and not _binds(roots, condition.free):
+            if not unsafe(condition) and not _binds(nodes, condition.free):
                 return condition
     return None
 
 
-def _binds(roots: Sequence[Expr], variables: frozenset[Expr]) -> bool:
-    return any(e.op is Op.REDUCE and e.args[0] in variables for r in roots for e in walk(r))
+def _binds(nodes: Sequence[Expr], variables: frozenset[Expr]) -> bool:
+    return any(e.op is Op.REDUCE and e.args[0] in variables for e in nodes)
 
 
 def decide(roots: Sequence[Expr], condition: Expr, value: bool) -> tuple[Expr, ...]:

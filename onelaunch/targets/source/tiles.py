@@ -1,4 +1,4 @@
-"""What is known of a kernel's tiles before a task is run: bounds that all its tasks share are constants in its source."""
+"""What is known of a kernel's tiles before a task is run: bounds that all its tasks share are constants."""
 
 from __future__ import annotations
 

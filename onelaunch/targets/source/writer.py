@@ -19,6 +19,7 @@ from onelaunch.targets.source import printer
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import Dialect
 from onelaunch.targets.source.memory import Memory
+from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.reserved import RESERVED
 
 LONGEST_INLINE = 100  # characters: a longer text gets a name, even where it is used once
@@ -85,7 +86,7 @@ class Writer:
     def define(self, e: Expr, text: str, block: Block) -> str:
         """Gives the value of ``e``, computed by ``text``, a name in ``block``."""
         name = self.fresh("t")
-        block.items.append(f"const {self.dialect.compute(e.dtype)} {name} = {text};")
+        block.items.append(f"const {self.dialect.compute(e.dtype)} {name} = {bare(text)};")
         block.names[e] = name
         return name
 
@@ -195,15 +196,3 @@ def bound(block: Block) -> frozenset[Expr]:
     """The variable that the innermost loop around ``block`` binds."""
     loop = block.loop()
     return frozenset() if loop is None or loop.variable is None else frozenset((loop.variable,))
-
-
-def bare(text: str) -> str:
-    """``text`` without parentheses around all of it."""
-    if not text.startswith("(") or not text.endswith(")"):
-        return text
-    depth = 0
-    for i, c in enumerate(text):
-        depth += (c == "(") - (c == ")")
-        if depth == 0 and i < len(text) - 1:
-            return text
-    return text[1:-1]
