@@ -10,7 +10,7 @@ from typing import Any
 from torch.fx import GraphModule
 
 from onelaunch.frontend import options as option_table
-from onelaunch.frontend.capture import Runner
+from onelaunch.frontend.calling import Runner
 from onelaunch.frontend.compiler import compile_graph
 
 log = logging.getLogger(__name__)

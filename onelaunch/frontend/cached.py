@@ -12,13 +12,14 @@ from torch.fx import GraphModule
 from onelaunch.errors import ProgramFormatError
 from onelaunch.frontend import plan
 from onelaunch.frontend.assemble import Assembly
-from onelaunch.frontend.assemble import finish
+from onelaunch.frontend.calling import announcing
+from onelaunch.frontend.calling import bind
+from onelaunch.frontend.calling import finishing
+from onelaunch.frontend.calling import without_gradients
 from onelaunch.frontend.capture import Capture
-from onelaunch.frontend.capture import Runner
 from onelaunch.frontend.fingerprint import FingerprintError
 from onelaunch.frontend.fingerprint import fingerprint
 from onelaunch.frontend.options import Options
-from onelaunch.frontend.results import is_identity
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ class Entry:
         except ProgramFormatError as e:
             log.warning("a stored plan is compiled again: %s", e)
             return None
-        return Assembly(_runner(segment, found), [segment], [], 0, list(found.results))
+        run = finishing(bind(segment, found.tensors), found.results)
+        run = announcing(without_gradients(run), found.written)
+        return Assembly(run, [segment], [], 0, list(found.results))
 
     def save(self, assembly: Assembly, captured: Capture) -> None:
         """Store what was compiled, where a plan can say it."""
@@ -64,7 +67,14 @@ class Entry:
             return
         from onelaunch.runtime import cache
 
-        made = plan.Plan(self.inputs, saved, tuple(assembly.results), tuple(captured.tensors), self._guards())
+        made = plan.Plan(
+            inputs=self.inputs,
+            segment=saved,
+            results=tuple(assembly.results),
+            tensors=tuple(captured.tensors),
+            written=captured.written,
+            guards=self._guards(),
+        )
         cache.write(self.key, made.to_json(), self.options)
 
     def _key(self, gm: GraphModule, inputs: Sequence[Any]) -> str | None:
@@ -88,10 +98,3 @@ class Entry:
         if guards is None:
             return True
         return bool(self.sizes) and bool(self.sizes[0].node.shape_env.evaluate_guards_expression(guards, self.sizes))
-
-
-def _runner(segment: Any, found: plan.Plan) -> Runner:
-    results, tensors = found.results, found.tensors
-    if is_identity(results):
-        return (lambda *args: segment(*args, *tensors)) if tensors else segment
-    return lambda *args: finish(segment(*args, *tensors), args, results)

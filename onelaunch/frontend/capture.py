@@ -25,7 +25,8 @@ from torch._guards import tracing
 from torch.fx import GraphModule
 from torch.fx import Node
 
-Runner = Callable[..., Sequence[Any]]
+from onelaunch.frontend.calling import Runner
+from onelaunch.frontend.calling import bind
 
 _FRESH = (OutputType.non_alias, OutputType.unsafe_view_alias, OutputType.custom_function_view)
 
@@ -38,7 +39,7 @@ class TrainingError(Exception):
 class Capture:
     """One functional graph, and how a call reaches it.
 
-    ``module``: placeholders are the inputs in Dynamo's order (unless ``wrapped``), then ``tensors``, which are constant.
+    ``module``: placeholders are the inputs in Dynamo's order (unless ``wrapped``), then ``tensors``, constants.
     """
 
     module: GraphModule
@@ -61,7 +62,7 @@ def capture(gm: GraphModule, inputs: Sequence[Any], build: Callable[[Capture], R
 
     def compiler(module: GraphModule, _: Sequence[Any]) -> Any:
         captured = _describe(gm, module, inputs)
-        runner = _bind(build(captured), captured.tensors)
+        runner = bind(build(captured), captured.tensors)
         if captured.wrapped is None:
             direct.append(runner)
 
@@ -105,13 +106,6 @@ def _context(inputs: Sequence[Any]) -> Iterator[None]:
         return
     with tracing(TracingContext(detect_fake_mode(list(inputs)))):
         yield
-
-
-def _bind(runner: Runner, tensors: Sequence[torch.Tensor]) -> Runner:
-    if not tensors:
-        return runner
-    bound = tuple(tensors)
-    return lambda *args: runner(*args, *bound)
 
 
 def _describe(gm: GraphModule, module: GraphModule, inputs: Sequence[Any]) -> Capture:

@@ -20,8 +20,10 @@ from onelaunch.frontend import policy
 from onelaunch.frontend import stats
 from onelaunch.frontend.assemble import Assembly
 from onelaunch.frontend.assemble import assemble
+from onelaunch.frontend.calling import Runner
+from onelaunch.frontend.calling import announcing
+from onelaunch.frontend.calling import without_gradients
 from onelaunch.frontend.capture import Capture
-from onelaunch.frontend.capture import Runner
 from onelaunch.frontend.capture import TrainingError
 from onelaunch.frontend.capture import capture
 from onelaunch.frontend.fallback import Fallback
@@ -75,7 +77,8 @@ def compile_graph(
     def build(captured: Capture) -> Runner:
         assembly = assemble(captured, refuse, make, strict=options.fallback == "error")
         made.append((captured, assembly))
-        return _quiet(assembly.run)
+        run = without_gradients(assembly.run)
+        return run if captured.wrapped else announcing(run, captured.written)
 
     try:
         run = capture(gm, inputs, build)
@@ -112,18 +115,6 @@ def _whole_in_torch(gm: GraphModule, options: Options, name: str, reason: Fallba
     entry = stats.GraphRecord(name, [reason], [], 1, None, plan_hit=False, seconds=time.perf_counter() - start)
     stats.record(entry)
     return Compilation(gm.forward, entry, None)
-
-
-def _quiet(run: Runner) -> Runner:
-    """``run`` without recording gradients, where the caller records them."""
-    if not torch.is_grad_enabled():
-        return run
-
-    def quiet(*args: Any) -> Sequence[Any]:
-        with torch.no_grad():
-            return run(*args)
-
-    return quiet
 
 
 def _shallow_copy(gm: GraphModule) -> GraphModule:

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from onelaunch.frontend import options as option_table
 from onelaunch.frontend import stats
-from onelaunch.frontend.capture import Runner
+from onelaunch.frontend.calling import Runner
 from onelaunch.frontend.compiler import Compilation
 from onelaunch.frontend.compiler import compile_graph
 from onelaunch.frontend.fallback import Fallback

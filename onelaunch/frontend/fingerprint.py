@@ -44,7 +44,7 @@ def fingerprint(gm: GraphModule, inputs: Sequence[Any], settings: Sequence[str])
             sink.update(f"{len(data)}:".encode() + data)
 
     put(torch.__version__, source_hash(), *settings)
-    put(torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype())
+    put(torch.is_grad_enabled(), torch.get_default_dtype())
     put(torch.are_deterministic_algorithms_enabled(), torch.is_autocast_enabled("cpu"))
     put(*_inputs(gm, inputs))
     put(*_graph(gm))

@@ -27,6 +27,7 @@ class Plan:
     segment: dict[str, Any]  # what ``Segment.save`` returned
     results: tuple[Result, ...]
     tensors: tuple[torch.Tensor, ...]  # bound behind the arguments
+    written: tuple[int, ...]  # arguments that are updated in place
     guards: str | None  # what tracing assumed of symbolic sizes, as torch's shape environment states it
 
     def to_json(self) -> dict[str, Any]:
@@ -37,6 +38,7 @@ class Plan:
             "segment": self.segment,
             "results": [dataclasses.asdict(r) for r in self.results],
             "tensors": [_tensor_to_json(t) for t in self.tensors],
+            "written": list(self.written),
             "guards": self.guards,
         }
 
@@ -52,6 +54,7 @@ def from_json(stored: dict[str, Any]) -> Plan:
             segment=dict(stored["segment"]),
             results=tuple(_result(r) for r in stored["results"]),
             tensors=tuple(_tensor_from_json(t) for t in stored["tensors"]),
+            written=tuple(int(i) for i in stored["written"]),
             guards=None if stored["guards"] is None else str(stored["guards"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as e:

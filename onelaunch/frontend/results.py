@@ -15,8 +15,8 @@ KINDS = ("result", "view", "argument", "constant", "sum")
 class Result:
     """One output. ``kind``: one of KINDS.
 
-    "result" ``index`` of the launch; a "view" of that result; "argument" ``index`` of the call; a "constant"; or a "sum"
-    of integer arguments, each times a factor, and of ``offset``.
+    "result" ``index`` of the launch; a "view" of that result; "argument" ``index`` of the call; a "constant"; or a
+    "sum" of integer arguments, each times a factor, and of ``offset``.
     """
 
     kind: str

@@ -33,10 +33,21 @@ from onelaunch.program.program import Program
 class Segment(Protocol):
     """Programs made from one module, one a token bucket, chosen by the sizes of each call."""
 
-    programs: Sequence[Program]  # compiled so far
-    launches: int  # so far
-    compile_seconds: float  # spent so far
-    cache_hit: bool  # every program so far came from disk
+    @property
+    def programs(self) -> Sequence[Program]:
+        """Compiled so far."""
+
+    @property
+    def launches(self) -> int:
+        """Launches so far."""
+
+    @property
+    def compile_seconds(self) -> float:
+        """Spent on compilation so far."""
+
+    @property
+    def cache_hit(self) -> bool:
+        """Every program so far came from disk."""
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         """Run once. ``args`` in the order of the module's placeholders; returns fresh tensors, one an output.

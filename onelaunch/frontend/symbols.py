@@ -31,7 +31,8 @@ def hint(size: int | torch.SymInt) -> int:
     """The value a size had in the call that was captured; UNBOUNDED where none was seen."""
     if isinstance(size, int):
         return size
-    return int(size.node.hint) if size.node.has_hint() else UNBOUNDED
+    seen: int = size.node.hint if size.node.has_hint() else UNBOUNDED
+    return seen
 
 
 def _finite(bound: object, otherwise: int) -> int:

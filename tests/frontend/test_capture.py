@@ -118,6 +118,15 @@ def test_copied_value_returned_apart(harness):
     check(harness, f, X)
 
 
+def test_autograd_hears_of_updates(harness):
+    weight, state = torch.ones(3, requires_grad=True), torch.ones(3)
+    with torch.enable_grad():
+        product = (weight * state).sum()
+    harness.compile(lambda s: s.mul_(2).sum())(state)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
 def test_metadata_change(harness):
     def f(x):
         x.t_()

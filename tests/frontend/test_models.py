@@ -58,7 +58,7 @@ def test_direct(harness, kind):
     last = harness.compilations[-1]
     assert last.record.wrapped is None and last.assembly.results is not None
     if not getattr(model.config, "sliding_window", None):  # those count steps in a Python integer
-        assert last.run is harness.segments[-1]
+        assert last.assembly.run is harness.segments[-1]
     parameters = sum(1 for _ in model.parameters())
     assert len(harness.segments[-1].constants) == parameters
 

@@ -7,7 +7,7 @@ import torch
 
 from onelaunch.errors import ProgramFormatError
 from onelaunch.frontend import plan
-from onelaunch.frontend.assemble import finish
+from onelaunch.frontend.calling import finishing
 from onelaunch.frontend.results import Result
 from onelaunch.frontend.results import is_identity
 
@@ -23,7 +23,7 @@ RESULTS = (
 
 def test_finish():
     made = (torch.arange(6.0).view(2, 3),)
-    view, argument, none, number, total, result = finish(made, ("x", 7), RESULTS)
+    view, argument, none, number, total, result = finishing(lambda *_: made, RESULTS)("x", 7)
     assert view.tolist() == [1.0, 4.0] and view.untyped_storage().data_ptr() == made[0].untyped_storage().data_ptr()
     assert (argument, none, number, total) == (7, None, 2.5, 17) and result is made[0]
 
@@ -36,7 +36,7 @@ def test_identity():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.uint8])
 def test_plan_round_trip(dtype):
     tensor = torch.tensor([[0.1, -2.5, 1e30], [0.0, 3.0, 1.0]]).nan_to_num().clamp(0 if dtype is torch.uint8 else -9, 9)
-    made = plan.Plan(3, {"text": "..."}, RESULTS, (tensor.to(dtype),), "t0 < 5")
+    made = plan.Plan(3, {"text": "..."}, RESULTS, (tensor.to(dtype),), (0, 2), "t0 < 5")
     again = plan.from_json(json.loads(json.dumps(made.to_json())))
     assert again.results == RESULTS and again.segment == made.segment and again.guards == "t0 < 5"
     assert again.tensors[0].dtype is dtype and torch.equal(again.tensors[0], made.tensors[0])
@@ -44,7 +44,7 @@ def test_plan_round_trip(dtype):
 
 def test_odd_floats_survive():
     tensor = torch.tensor([float("inf"), -float("inf"), -0.0, 1e-45])
-    again = plan.from_json(json.loads(json.dumps(plan.Plan(1, {}, (), (tensor,), None).to_json()))).tensors[0]
+    again = plan.from_json(json.loads(json.dumps(plan.Plan(1, {}, (), (tensor,), (), None).to_json()))).tensors[0]
     assert torch.equal(again.view(torch.int32), tensor.view(torch.int32))
 
 
@@ -53,7 +53,7 @@ def test_odd_floats_survive():
     [{"version": 0}, {"results": [{"kind": "magic"}]}, {"inputs": None}, {"tensors": [{"dtype": "nothing"}]}],
 )
 def test_damaged_plans_are_refused(change):
-    stored = plan.Plan(1, {}, RESULTS, (), None).to_json() | change
+    stored = plan.Plan(1, {}, RESULTS, (), (), None).to_json() | change
     with pytest.raises(ProgramFormatError):
         plan.from_json(stored)
 
