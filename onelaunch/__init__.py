@@ -31,7 +31,7 @@ _LAZY = {
     "Program": ("onelaunch.program.program", "Program"),
     "ProgramStats": ("onelaunch.frontend.stats", "ProgramStats"),
     "backend": ("onelaunch.frontend.backend", "backend"),
-    "check": ("onelaunch.check", "check"),
+    "check": ("onelaunch.check", ""),  # a package that can be called like its function
     "errors": ("onelaunch.errors", ""),
     "explain": ("onelaunch.frontend.explain", "explain"),
     "last_programs": ("onelaunch.frontend.stats", "last_programs"),

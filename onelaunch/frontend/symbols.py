@@ -31,13 +31,12 @@ def hint(size: int | torch.SymInt) -> int:
     """The value a size had in the call that was captured; UNBOUNDED where none was seen."""
     if isinstance(size, int):
         return size
-    seen: int = size.node.hint if size.node.has_hint() else UNBOUNDED
-    return seen
+    return int(size.node.hint) if size.node.has_hint() else UNBOUNDED
 
 
 def _finite(bound: object, otherwise: int) -> int:
     try:
-        value = int(bound)  # type: ignore[call-overload]
+        value: int = int(bound)  # type: ignore[call-overload]
     except (AttributeError, OverflowError, TypeError, ValueError):  # sympy's infinities
         return otherwise
     return min(max(value, -UNBOUNDED), UNBOUNDED)
