@@ -78,40 +78,44 @@ def lower_pointwise(low: Lowering, name: str, *args: Any, **kwargs: Any) -> Valu
     kwargs.pop("memory_format", None)
 
     def body(index: Index) -> Expr:
-        operands = [_operand(low, a, index, dtype) for a in args]
-        result = POINTWISE[name](*operands, **{k: _keyword(low, v) for k, v in kwargs.items()})
+        named = {k: v if v is None or isinstance(v, str) else _operand(low, v, index, dtype) for k, v in kwargs.items()}
+        result = POINTWISE[name](*(_operand(low, a, index, dtype, name in COMPARE) for a in args), **named)
         return convert(result, Lowering.dtype(out))
 
     return low.emit(out, body)
 
 
 def _operand_dtype(low: Lowering, name: str, args: Sequence[Any], out: DType) -> DType:
+    """The type that an operation computes in. Integers compute in i64 and wrap when converted to a narrower result."""
     if name in LOGICAL:
         return DType.BOOL
     if name not in COMPARE:
-        return out
-    tensors = [low.env[a].dtype for a in args if isinstance(a, torch.fx.Node) and isinstance(low.env[a], Value)]
-    dtype = build.promote(*tensors)
-    if not dtype.is_float and any(isinstance(a, float) for a in args):
-        return DType.F32
-    return DType.I64 if dtype is DType.BOOL and len(args) > len(tensors) else dtype
+        return DType.I64 if out.is_int else out
+    metas = [a.meta["val"] if isinstance(a, torch.fx.Node) else a for a in args]
+    metas = [1 if isinstance(m, torch.SymInt) else m for m in metas]
+    if len(metas) == 1:
+        return low.value(args[0]).dtype
+    found = from_torch(torch.result_type(*metas))
+    if found is None:
+        raise UnsupportedError(f"comparison of {metas[0].dtype} with {getattr(metas[1], 'dtype', metas[1])}")
+    return found
 
 
-def _operand(low: Lowering, arg: Any, index: Index, dtype: DType) -> Any:
+def _compared(number: Expr, dtype: DType) -> Expr:
+    """A number as an operand of a comparison, which decides by its value in the compared type."""
+    if number.is_const and dtype in (DType.BF16, DType.F16):
+        return const(torch.tensor(float(number.value), dtype=dtype.torch).item(), dtype)
+    return scalar(number, dtype)
+
+
+def _operand(low: Lowering, arg: Any, index: Index, dtype: DType, compare: bool = False) -> Any:
     if arg is None:
         return None
     found = low.env.get(arg) if isinstance(arg, torch.fx.Node) else None
     if isinstance(found, Value):
         return convert(low.at(found, views.broadcast(index, found.shape)), dtype)
-    return scalar(low.number(arg), dtype)
-
-
-def _keyword(low: Lowering, value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else low.number(value) if not _plain(value) else value
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, int | float | bool)
+    number = low.number(arg)
+    return _compared(number, dtype) if compare else scalar(number, dtype)
 
 
 @rule("where")

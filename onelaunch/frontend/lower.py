@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import operator
+from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -152,10 +156,26 @@ def _lower_node(low: Lowering, node: torch.fx.Node, module: torch.fx.GraphModule
         return lower_integer(low, name, *node.args)
     _refuse_odd_results(node)
     if name in POINTWISE:
+        _refuse_odd_arguments(node, POINTWISE[name], (), {k: v for k, v in node.kwargs.items() if k != "memory_format"})
         return lower_pointwise(low, name, *node.args, **node.kwargs)
     if name not in RULES:
         raise UnsupportedError(f"no lowering rule for {node.target}")
+    _refuse_odd_arguments(node, RULES[name], (low,), node.kwargs)
     return RULES[name](low, *node.args, **node.kwargs)
+
+
+_signature = functools.cache(inspect.signature)
+
+
+def _refuse_odd_arguments(
+    node: torch.fx.Node, rule: Callable[..., Any], before: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Overloads and options that a rule does not know are left to torch."""
+    try:
+        _signature(rule).bind(*before, *node.args, **kwargs)
+    except TypeError as e:
+        given = ", ".join([str(len(node.args)), *kwargs])
+        raise UnsupportedError(f"no lowering rule for {node.target} with these arguments ({given}): {e}") from None
 
 
 def _refuse_odd_results(node: torch.fx.Node) -> None:

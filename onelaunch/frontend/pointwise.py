@@ -30,9 +30,8 @@ def _not(x: Expr) -> Expr:
     return pointwise(Op.NOT, x)
 
 
-def _scaled(alpha: Expr | float, x: Expr) -> Expr:
-    value = alpha if isinstance(alpha, Expr) else const(alpha, x.dtype)
-    return build.mul(x, build.cast(value, x.dtype))
+def _scaled(x: Expr, alpha: Expr | None) -> Expr:
+    return x if alpha is None else build.mul(x, alpha)
 
 
 def _gelu(x: Expr, approximate: str = "none") -> Expr:
@@ -61,25 +60,71 @@ def _pow(x: Expr, y: Expr) -> Expr:
 
 def _div(x: Expr, y: Expr, rounding_mode: str | None = None) -> Expr:
     if rounding_mode == "floor":
-        if x.dtype.is_int:
-            return build.floordiv(x, y)
-        return pointwise(Op.FLOOR, pointwise(Op.DIV, x, y))
+        return build.floordiv(x, y) if x.dtype.is_int else _floor_divide(x, y)
     if rounding_mode == "trunc":
         if x.dtype.is_int:
-            raise UnsupportedError("integer division that rounds towards zero")
+            zero = _like(0, x)
+            quotient = build.floordiv(pointwise(Op.ABS, x), pointwise(Op.ABS, y))
+            opposite = pointwise(Op.NE, build.lt(x, zero), build.lt(y, zero))
+            return build.where(opposite, build.sub(zero, quotient), quotient)
         return pointwise(Op.TRUNC, pointwise(Op.DIV, x, y))
     return pointwise(Op.DIV, x, y)
 
 
-def _clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
-    if low is not None:
-        x = pointwise(Op.MAX, x, build.cast(low, x.dtype))
-    return x if high is None else pointwise(Op.MIN, x, build.cast(high, x.dtype))
+def _floor_divide(x: Expr, y: Expr) -> Expr:
+    """The largest integer not above the exact quotient, which a rounded quotient may have passed (1.0 // 0.1 is 9)."""
+    zero, one = _like(0.0, x), _like(1.0, x)
+    rest = pointwise(Op.FMOD, x, y)
+    quotient = pointwise(Op.DIV, build.sub(x, rest), y)
+    opposite = pointwise(Op.NE, build.lt(y, zero), build.lt(rest, zero))
+    down = build.logical_and(pointwise(Op.NE, rest, zero), opposite)
+    quotient = build.where(down, build.sub(quotient, one), quotient)
+    floor = pointwise(Op.FLOOR, quotient)
+    floor = build.where(build.lt(_like(0.5, x), build.sub(quotient, floor)), build.add(floor, one), floor)
+    ratio = pointwise(Op.DIV, x, y)
+    floor = build.where(build.eq(quotient, zero), build.mul(zero, ratio), floor)  # a zero of the quotient's sign
+    return build.where(build.eq(y, zero), ratio, floor)
+
+
+def _clamp(x: Expr, min: Expr | None = None, max: Expr | None = None) -> Expr:
+    if min is not None:
+        x = pointwise(Op.MAX, x, build.cast(min, x.dtype))
+    return x if max is None else pointwise(Op.MIN, x, build.cast(max, x.dtype))
 
 
 def _leaky(x: Expr, slope: Expr | None = None) -> Expr:
     factor = build.cast(slope, x.dtype) if slope is not None else _like(0.01, x)
     return build.where(build.lt(_like(0.0, x), x), x, build.mul(x, factor))
+
+
+def _elu(x: Expr, alpha: Expr | None = None, scale: Expr | None = None, input_scale: Expr | None = None) -> Expr:
+    a, s, i = (_like(1.0, x) if e is None else e for e in (alpha, scale, input_scale))
+    low = build.mul(build.mul(a, pointwise(Op.EXPM1, build.mul(x, i))), s)
+    return build.where(build.lt(_like(0.0, x), x), build.mul(x, s), low)
+
+
+def _sinh(x: Expr) -> Expr:
+    """(expm1(x) - expm1(-x)) / 2: exact near 0."""
+    both = build.sub(pointwise(Op.EXPM1, x), pointwise(Op.EXPM1, pointwise(Op.NEG, x)))
+    return build.mul(both, _like(0.5, x))
+
+
+def _cosh(x: Expr) -> Expr:
+    return build.mul(build.add(pointwise(Op.EXP, x), pointwise(Op.EXP, pointwise(Op.NEG, x))), _like(0.5, x))
+
+
+def _cathetus(x: Expr) -> Expr:
+    """sqrt(1 - x^2)."""
+    one = _like(1.0, x)
+    return pointwise(Op.SQRT, build.mul(build.sub(one, x), build.add(one, x)))
+
+
+def _isinf(x: Expr) -> Expr:
+    return build.eq(pointwise(Op.ABS, x), _like(math.inf, x)) if x.dtype.is_float else const(False, DType.BOOL)
+
+
+def _isnan(x: Expr) -> Expr:
+    return pointwise(Op.ISNAN, x) if x.dtype.is_float else const(False, DType.BOOL)
 
 
 def _softplus(x: Expr, beta: Expr | None = None, threshold: Expr | None = None) -> Expr:
@@ -93,16 +138,16 @@ def _softplus(x: Expr, beta: Expr | None = None, threshold: Expr | None = None) 
 def _fmod(x: Expr, y: Expr) -> Expr:
     from onelaunch.graph.index import bounds
 
-    low = bounds(x) if x.dtype.is_int else None
-    if low is not None and low[0] >= 0:
+    ranges = (bounds(x), bounds(y)) if x.dtype.is_int else (None, None)
+    if ranges[0] is not None and ranges[1] is not None and ranges[0][0] >= 0 and ranges[1][0] > 0:
         return build.mod(x, y)
     return pointwise(Op.FMOD, x, y)
 
 
 POINTWISE: dict[str, Callable[..., Expr]] = {
-    "add": lambda x, y, alpha=1: build.add(x, y if alpha == 1 else _scaled(alpha, y)),
-    "sub": lambda x, y, alpha=1: build.sub(x, y if alpha == 1 else _scaled(alpha, y)),
-    "rsub": lambda x, y, alpha=1: build.sub(y, x if alpha == 1 else _scaled(alpha, x)),
+    "add": lambda x, y, alpha=None: build.add(x, _scaled(y, alpha)),
+    "sub": lambda x, y, alpha=None: build.sub(x, _scaled(y, alpha)),
+    "rsub": lambda x, y, alpha=None: build.sub(y, _scaled(x, alpha)),
     "mul": build.mul,
     "div": _div,
     "true_divide": _div,
@@ -114,23 +159,32 @@ POINTWISE: dict[str, Callable[..., Expr]] = {
     "neg": lambda x: build.sub(const(0), x) if x.dtype is DType.I64 else pointwise(Op.NEG, x),
     "abs": lambda x: pointwise(Op.ABS, x),
     "sign": lambda x: pointwise(Op.SIGN, x),
+    "sgn": lambda x: pointwise(Op.SIGN, x),
     "reciprocal": lambda x: pointwise(Op.DIV, _like(1.0, x), x),
     "sqrt": lambda x: pointwise(Op.SQRT, x),
     "rsqrt": lambda x: pointwise(Op.RSQRT, x),
     "exp": lambda x: pointwise(Op.EXP, x),
     "exp2": lambda x: pointwise(Op.EXP, build.mul(x, _like(math.log(2), x))),
     "expm1": lambda x: pointwise(Op.EXPM1, x),
+    "log10": lambda x: build.mul(pointwise(Op.LOG2, x), _like(math.log10(2), x)),
     "log": lambda x: pointwise(Op.LOG, x),
     "log2": lambda x: pointwise(Op.LOG2, x),
     "log1p": lambda x: pointwise(Op.LOG1P, x),
     "sin": lambda x: pointwise(Op.SIN, x),
     "cos": lambda x: pointwise(Op.COS, x),
+    "tan": lambda x: pointwise(Op.DIV, pointwise(Op.SIN, x), pointwise(Op.COS, x)),
+    "atan": lambda x: pointwise(Op.ATAN2, x, _like(1.0, x)),
+    "asin": lambda x: pointwise(Op.ATAN2, x, _cathetus(x)),
+    "acos": lambda x: pointwise(Op.ATAN2, _cathetus(x), x),
+    "sinh": _sinh,
+    "cosh": _cosh,
     "tanh": lambda x: pointwise(Op.TANH, x),
     "sigmoid": _sigmoid,
     "silu": lambda x: build.mul(x, _sigmoid(x)),
     "gelu": _gelu,
     "relu": lambda x: pointwise(Op.MAX, x, _like(0, x)),
     "leaky_relu": _leaky,
+    "elu": _elu,
     "softplus": _softplus,
     "hardtanh": lambda x, low=None, high=None: _clamp(x, low or _like(-1.0, x), high or _like(1.0, x)),
     "erf": lambda x: pointwise(Op.ERF, x),
@@ -159,8 +213,8 @@ POINTWISE: dict[str, Callable[..., Expr]] = {
     "le": build.le,
     "gt": lambda x, y: build.lt(y, x),
     "ge": lambda x, y: build.le(y, x),
-    "isnan": lambda x: pointwise(Op.ISNAN, x),
-    "isinf": lambda x: build.eq(pointwise(Op.ABS, x), _like(math.inf, x)),
+    "isnan": _isnan,
+    "isinf": _isinf,
     "clone": lambda x: x,
     "alias": lambda x: x,
     "detach": lambda x: x,
