@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import GraphModule
 
 from onelaunch.frontend import attention
@@ -75,7 +76,8 @@ def compile_graph(
         return compiler(module, constants, options, f"{name}_{number}")
 
     def build(captured: Capture) -> Runner:
-        assembly = assemble(captured, refuse, make, strict=options.fallback == "error")
+        with unset_fake_temporarily():  # a graph's constants are real tensors, and their numbers are read
+            assembly = assemble(captured, refuse, make, strict=options.fallback == "error")
         made.append((captured, assembly))
         run = without_gradients(assembly.run)
         return run if captured.wrapped else announcing(run, captured.written)
