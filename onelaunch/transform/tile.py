@@ -45,11 +45,22 @@ def tiles(nest: Nest, machine: Machine) -> list[Tile]:
     for n in _splittable(nest):
         if parts <= 1:
             break
-        grain = machine.linear_rows if nest.kind is Kind.LINEAR else 1
+        grain = _grain(nest, n, machine)
         pieces = _split(whole[n], min(parts, max(1, whole[n][1] // grain)), grain)
         result = [[*box[:n], piece, *box[n + 1 :]] for box in result for piece in pieces]
         parts = parts // len(pieces)
     return [tuple(box) for box in result]
+
+
+def _grain(nest: Nest, n: int, machine: Machine) -> int:
+    """Values of a variable that belong together: columns of one vector, queries that share their keys."""
+    if nest.kind is Kind.LINEAR:
+        return machine.linear_rows
+    if nest.attention is None:
+        return 1
+    v = nest.vars[n]
+    shared = [e.args[1] for e in walk(nest.attention.k) if e.op is Op.FLOORDIV and e.args[0] is v]
+    return int(shared[0].value) if shared and shared[0].is_const else 1
 
 
 def _split(full: Range, parts: int, grain: int) -> list[Range]:
