@@ -9,7 +9,9 @@ from dataclasses import field
 from typing import Any
 
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
+from onelaunch.errors import OnelaunchError
 from onelaunch.errors import UserError
 from onelaunch.models.decode_state import DecodeState
 from onelaunch.models.decode_state import cache_capacity
@@ -103,10 +105,8 @@ class Generator:
         Raises:
             UserError: a prompt is empty, or does not fit into the model's positions.
         """
-        self.check(prompts, max_new_tokens)
         sampler = sampler or Sampler()
-        capacity = cache_capacity(max(map(len, prompts)) + max_new_tokens, self.loaded.limit)
-        state = DecodeState(self.loaded.model, prompts, capacity, self.loaded.pad_id)
+        state = self._state(prompts, max_new_tokens)
         result = Generation(tokens=[[] for _ in prompts])
         start = time.perf_counter()
         tokens = sampler(state.prefill())
@@ -117,6 +117,23 @@ class Generator:
             tokens = self._timed_step(result, state, sampler, len(active))
             active = self._take(result, active, tokens, on_token)
         return result
+
+    @torch.no_grad()
+    def warm_up(self, prompts: list[list[int]], max_new_tokens: int) -> float:
+        """Make one decode step of the shape that ``generate`` would make, and return its wall seconds.
+
+        The first step of a shape compiles; the tokens do not matter, only how many there are in each row.
+        """
+        state = self._state(prompts, max_new_tokens)
+        state.tokens = Sampler()(state.prefill())
+        start = time.perf_counter()
+        self._one_step(state, Sampler())
+        return time.perf_counter() - start
+
+    def _state(self, prompts: list[list[int]], max_new_tokens: int) -> DecodeState:
+        self.check(prompts, max_new_tokens)
+        capacity = cache_capacity(max(map(len, prompts)) + max_new_tokens, self.loaded.limit)
+        return DecodeState(self.loaded.model, prompts, capacity, self.loaded.pad_id)
 
     def _take(self, result: Generation, active: set[int], tokens: torch.Tensor, on_token: OnToken) -> set[int]:
         """Hand out each active row's new token; returns the rows that go on."""
@@ -151,7 +168,12 @@ class Generator:
     def _one_step(self, state: DecodeState, sampler: Sampler) -> torch.Tensor:
         if self._step is None:
             self._step = compile_step(self.loaded.model, state, self._backend, self._options)
-        logits = self._step(**state.arguments()).logits
+        try:
+            logits = self._step(**state.arguments()).logits
+        except BackendCompilerFailed as failure:
+            if isinstance(failure.inner_exception, OnelaunchError):  # torch wraps what a backend raises
+                raise failure.inner_exception from None
+            raise
         tokens = sampler(logits)
         state.advance(tokens)
         return tokens

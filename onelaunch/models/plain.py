@@ -66,6 +66,18 @@ def generate_plain(
     return PlainGeneration(tokens, _speed(watch.times, tokens))
 
 
+@torch.no_grad()
+def forced_choices(loaded: LoadedModel, prompt: list[int], answer: list[int]) -> list[int]:
+    """The token that the plain model finds likeliest at each position of ``answer``, given what precedes it there.
+
+    Unlike a second generation, this compares position by position: one near tie does not end the comparison.
+    """
+    ids = torch.tensor([prompt + answer], device=loaded.model.device)
+    logits = loaded.model(input_ids=ids, use_cache=False).logits
+    choices: list[int] = logits[0, len(prompt) - 1 : -1].argmax(-1).tolist()
+    return choices
+
+
 def _before_stop(row: list[Any], stop_ids: frozenset[int]) -> list[int]:
     end = next((i for i, token in enumerate(row) if token in stop_ids), len(row))
     return row[:end]

@@ -1,0 +1,59 @@
+"""The command's surface: what each subcommand takes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+import onelaunch
+from onelaunch.cli.generate import Request
+from onelaunch.cli.generate import run
+from onelaunch.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are errors like all others: one line that names the value."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse for anything it does not accept."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def make_parser() -> Parser:
+    """The whole command line. Parsed arguments carry ``run``, the function that does the work."""
+    parser = Parser(prog="onelaunch", description="Compiles a model's decode step into one launch.")
+    parser.add_argument("--version", action="version", version=f"onelaunch {onelaunch.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_generate(commands.add_parser("generate", help="text from a real model", description=GENERATE))
+    return parser
+
+
+GENERATE = """Generate text: the prompt in plain torch, then each token with one launch of the compiled decode step.
+Ends with a table of what it took."""
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("question", nargs="?", metavar="PROMPT", help="the same as --prompt")
+    add("--prompt", help="what to say; default: a chat on standard input (text, or a JSON list of messages)")
+    add("--model", metavar="PATH", help="a .gguf file or a folder of a transformers model; default: the packaged one")
+    add("--batch", type=Path, metavar="FILE", help="a text file with one prompt a line, all decoded together")
+    add("--max-new-tokens", type=int, default=256, metavar="N", help="the most tokens for a prompt (%(default)s)")
+    add("--temperature", type=float, default=0.0, metavar="T", help="0, the default, takes the likeliest token")
+    add("--top-p", type=float, default=1.0, metavar="P", help="sample from the likeliest tokens that reach this share")
+    add("--seed", type=int, default=0, metavar="N", help="of the random numbers (%(default)s)")
+    add("--target", default="auto", help="what the program runs on: auto (the default), cpu or reference")
+    add("--raw", action="store_true", help="continue the text as it is, without the chat template")
+    add("--compare", action="store_true", help="generate the same through plain transformers, and compare")
+    add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text and table")
+    add(
+        "--no-cached-start", action="store_false", dest="measure_cached",
+        help="after a cold compilation, do not measure a cached start in a second process",
+    )  # fmt: skip
+    parser.set_defaults(run=_generate)
+
+
+def _generate(given: argparse.Namespace) -> None:
+    values = {name: value for name, value in vars(given).items() if name not in ("run", "question", "prompt")}
+    run(Request(prompts=[text for text in (given.question, given.prompt) if text is not None], **values))
