@@ -148,4 +148,3 @@ class Accesses:
 
 def _text(program: Program, buffer: int, box: Box) -> str:
     return f"{program.buffers[buffer].name}[{', '.join(f'{lo}:{hi}' for lo, hi in box)}]"
-

@@ -27,6 +27,7 @@ class Clocks:
         self.at = np.zeros((len(program.tasks), workers), dtype=np.int32)
         self.rank = np.zeros(len(program.tasks), dtype=np.int64)  # place in one order that really happens
         self.rank[order] = np.arange(len(order))
+        self.op = [t.op for t in program.tasks]
         self.signallers: list[list[int]] = [[] for _ in program.events]
         for number, task in enumerate(program.tasks):
             for event in task.signals:

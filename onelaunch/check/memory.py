@@ -23,9 +23,7 @@ class Memory:
         self.program = program
         self.extents = [b.extents for b in program.buffers]
         self.strides = [tuple(maximum(s) for s in b.strides) for b in program.buffers]
-        self._bytes = [
-            (b.offset, b.offset + b.nbytes) if b.role is Role.WORKSPACE else (0, 0) for b in program.buffers
-        ]
+        self._bytes = [(b.offset, b.offset + b.nbytes) if b.role is Role.WORKSPACE else (0, 0) for b in program.buffers]
 
     def span(self, place: Place) -> tuple[int, int]:
         """First byte and last byte + 1 of a region of a workspace buffer."""

@@ -79,7 +79,7 @@ def _sweep(memory: Memory, group: list[int], accesses: Accesses, clocks: Clocks,
     if count * clocks.at.shape[1] > LARGEST:
         findings.add("race", f"buffers {name} share memory and are in use at the same time")
         return
-    cells = Cells((count,), clocks, findings, f"memory shared by {name}")
+    cells = Cells((count,), clocks, findings, f"memory shared by {name}", shared=True)
     records = [(task, n, box, flags) for n in group for task, box, _, flags in accesses.of[n]]
     places: dict[tuple[int, object], np.ndarray] = {}
     for task, n, box, flags in order(records, clocks):

@@ -43,9 +43,7 @@ class Store:
             self._data(i, data)
         if any(n > 1 for v, n in self.lengths.items() if v not in self._told):
             self.single = False
-        self.dense = (
-            self.dense and not data and all(self._reaches(i, n) for i, n in zip(index, shape, strict=True))
-        )
+        self.dense = self.dense and not data and all(self._reaches(i, n) for i, n in zip(index, shape, strict=True))
 
     def _plain(self, index: Sequence[Expr]) -> None:
         parts = [{t: k for t, k in terms(i)[0].items() if t.op is not Op.SYM} for i in index]

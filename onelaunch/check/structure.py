@@ -83,9 +83,7 @@ def _buffer(p: Program, b: Buffer, symbols: dict[str, tuple[int, int]]) -> Itera
         return
     if b.role is Role.WORKSPACE:
         if b.offset < 0 or b.offset + b.nbytes > p.workspace:
-            yield (
-                f"buffer {b.name} lies at bytes {b.offset} to {b.offset + b.nbytes} of a workspace of {p.workspace}"
-            )
+            yield (f"buffer {b.name} lies at bytes {b.offset} to {b.offset + b.nbytes} of a workspace of {p.workspace}")
         if b.offset % b.dtype.itemsize:
             yield f"buffer {b.name} lies at byte {b.offset}, which {b.dtype} cannot be aligned to"
     if b.role not in (Role.WEIGHT, Role.INPUT) and not _apart(b, EVERYWHERE):

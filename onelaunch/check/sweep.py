@@ -3,6 +3,9 @@
 Each cell keeps its last writer and, for each worker, the last task that has read it since. An access is ordered after
 all that came before it in the sweep if it is ordered after those. Cells are a grid cut at the borders of all regions,
 so the sweep costs about as much as there are accesses.
+
+That conflicting accesses are ordered makes the result the same in every order; that they are ordered as their ops are
+makes it the result of running the ops one after the other.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ class Cells:
     through the same one.
     """
 
-    def __init__(self, shape: tuple[int, ...], clocks: Clocks, findings: Findings, name: str) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], clocks: Clocks, findings: Findings, name: str, shared: bool = False
+    ) -> None:
         self.clocks, self.findings, self.name = clocks, findings, name
         workers = clocks.at.shape[1]
         self.writer = np.full(shape, workers, dtype=np.int32)  # worker of the last writer; ``workers``: nobody
@@ -41,6 +46,9 @@ class Cells:
         self.readers = np.zeros((*shape, workers), dtype=np.int32)  # place + 1 of each worker's last reader
         self.filled = np.zeros(shape, dtype=bool)
         self.owner = np.full(shape, -1, dtype=np.int32)  # buffer of the last write
+        self.written_in = np.full(shape, -1, dtype=np.int32)  # op of the last writer
+        self.read_in = np.full(shape, -1, dtype=np.int32)  # highest op of the readers since
+        self.shared = shared
         self.ordered = 0  # accesses found in order
 
     def step(self, task: int, where: Where, flags: int, buffer: int = -1) -> None:
@@ -53,6 +61,7 @@ class Cells:
             late = now[last] <= self.place[where]
             if late.any():
                 self._open(task, {(int(w), int(p)) for w, p in zip(last[late], self.place[where][late], strict=True)})
+            self._in_turn(task, self.written_in[where], "written")
         if flags & NEEDS and not (self.filled[where].all() and (buffer < 0 or (self.owner[where] == buffer).all())):
             what = "nobody wrote" if not self.filled[where].all() else "another buffer has overwritten"
             self.findings.add("coverage", f"task {task} reads elements of {self.name} that {what}")
@@ -62,7 +71,9 @@ class Cells:
             if late.any():
                 at = np.nonzero(late)
                 self._open(task, {(int(w), int(p) - 1) for w, p in zip(at[-1], readers[at], strict=True)})
+            self._in_turn(task, self.read_in[where], "read")
             self.writer[where], self.place[where], self.readers[where] = worker, place, 0
+            self.written_in[where], self.read_in[where] = clocks.op[task], -1
             if not flags & COVERS and buffer >= 0:
                 self.owner[where] = np.where(self.owner[where] == buffer, buffer, -2)
         if flags & COVERS:
@@ -71,7 +82,16 @@ class Cells:
                 self.owner[where] = buffer
         if flags & READ:
             self.readers[..., worker][where] = place + 1
+            self.read_in[where] = np.maximum(self.read_in[where], clocks.op[task])
         self.ordered += 1
+
+    def _in_turn(self, task: int, ops: np.ndarray, verb: str) -> None:
+        """Within one buffer, what came before in the sweep must belong to an op that is not later."""
+        if not self.shared and ops.max(initial=-1) > self.clocks.op[task]:
+            self.findings.add(
+                "order", f"task {task} of op {self.clocks.op[task]} touches {self.name} after it was {verb} by op "
+                f"{ops.max()}"
+            )  # fmt: skip
 
     def _open(self, task: int, earlier: set[tuple[int, int]]) -> None:
         """Accesses that the clocks leave open: settle each, report what is not ordered."""

@@ -126,7 +126,7 @@ class Event:
 class Task:
     """One tile of one op, run by one worker: wait, compute, signal."""
 
-    op: int  # index into Program.ops, for people and timelines
+    op: int  # index into Program.ops
     kernel: int
     operands: tuple[int, ...]  # buffers, one for each of the kernel's operands
     tile: tuple[tuple[int, int], ...]  # low, high of each variable of the kernel's nest, at the symbols' maxima
@@ -154,7 +154,7 @@ class Program:
     buffers: tuple[Buffer, ...]
     kernels: tuple[Kernel, ...]
     events: tuple[Event, ...]
-    ops: tuple[str, ...]  # a label an op, e.g. "linear model.layers.0.mlp.up_proj"
+    ops: tuple[str, ...]  # labels ("linear layers.0.up_proj"); run one after the other, they are what it means
     tasks: tuple[Task, ...]
     queues: tuple[tuple[int, ...], ...]  # task numbers in order, one queue a worker
     workspace: int  # bytes
