@@ -176,8 +176,10 @@ def _arange(low: Lowering, *args: Any, **_: Any) -> Value:
     def body(index: Index) -> Expr:
         if start.dtype.is_int and step.dtype.is_int:
             return build.cast(build.add(start, build.mul(step, index[0])), dtype)
-        steps = build.mul(scalar(step, DType.F32), build.cast(index[0], DType.F32))
-        return build.cast(build.add(scalar(start, DType.F32), steps), dtype)
+        if not dtype.is_float:
+            raise UnsupportedError("arange of integers with a start or step that is not an integer")
+        steps = build.mul(scalar(step, DType.F64), build.cast(index[0], DType.F64))
+        return build.cast(build.add(scalar(start, DType.F64), steps), dtype)
 
     return low.emit(meta(low), body)
 
@@ -188,6 +190,8 @@ def _arange(low: Lowering, *args: Any, **_: Any) -> Value:
 @rule("view", "_unsafe_view", "reshape", "view_copy", "_reshape_alias", "flatten", "unflatten")
 def _view(low: Lowering, x: Any, *_: Any) -> Value:
     source = low.value(x)
+    if source.dtype is not Lowering.dtype(meta(low)):
+        raise UnsupportedError(f"view of {source.dtype} as {Lowering.dtype(meta(low))}: its bits read as another type")
     shape = low.shape(meta(low))
     return low.emit(meta(low), lambda i: low.at(source, views.reshape(i, shape, source.shape)))
 
@@ -307,8 +311,9 @@ def _pieces(low: Lowering, x: Any, size: Any = 0, dim: Any = 0) -> list[Value]:
 def _cat(low: Lowering, tensors: Sequence[Any], dim: Any = 0) -> Value:
     sources = [low.value(t) for t in tensors]
     rank = meta(low).dim()
-    sources = [s for s in sources if len(s.shape) == rank]  # torch lets an empty 1-d tensor take part
     d = low.static(dim) % rank
+    # torch lets an empty 1-d tensor take part in any concatenation
+    sources = [s for s in sources if len(s.shape) == rank and s.shape[d] is not const(0)]
     dtype = Lowering.dtype(meta(low))
 
     def body(index: Index) -> Expr:
@@ -389,7 +394,7 @@ def _advanced(
 ) -> tuple[tuple[Expr, ...], Callable[[Index], Index]]:
     """Advanced indexing: the shape of ``source[indices]`` and the map from an index of it into the source."""
     found: dict[int, Value] = {d: low.value(t) for d, t in enumerate(indices) if t is not None}
-    if any(v.dtype is DType.BOOL for v in found.values()):
+    if any(v.dtype in (DType.BOOL, DType.U8) for v in found.values()):
         raise UnsupportedError("indexing with a bool mask: the result's size depends on data")
     rank = max(len(v.shape) for v in found.values())
     common: list[Expr] = [views.ONE] * rank
@@ -445,7 +450,9 @@ def _index_copy(low: Lowering, x: Any, dim: Any, ids: Any, new: Any) -> Value:
 
 
 @rule("slice_scatter")
-def _slice_scatter(low: Lowering, x: Any, new: Any, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1) -> Value:  # fmt: skip
+def _slice_scatter(
+    low: Lowering, x: Any, new: Any, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1
+) -> Value:
     base, source = low.value(x), low.value(new)
     d = low.static(dim) % len(base.shape)
     begin = _start(low, start, base.shape[d])
@@ -531,6 +538,62 @@ def _prod(low: Lowering, x: Any, dims: Any = None, keepdim: bool = False, **_: A
     return _reduce(low, "prod", x, dims, keepdim)
 
 
+@rule("argmax")
+def _argmax(low: Lowering, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
+    return low.emit(meta(low), _position(low, "max", low.value(x), dim, keepdim))
+
+
+@rule("argmin")
+def _argmin(low: Lowering, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
+    return low.emit(meta(low), _position(low, "min", low.value(x), dim, keepdim))
+
+
+@rule("max")
+def _max(low: Lowering, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return _extreme(low, "max", x, dim, keepdim)
+
+
+@rule("min")
+def _min(low: Lowering, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return _extreme(low, "min", x, dim, keepdim)
+
+
+def _extreme(low: Lowering, kind: str, x: Any, dim: Any, keepdim: bool) -> Any:
+    """``max(x)``, ``max(x, y)`` of two tensors, or ``max(x, dim)``: values and the places of the first of them."""
+    if isinstance(dim, torch.fx.Node):
+        return lower_pointwise(low, f"{kind}imum", x, dim)
+    if dim is None:
+        return _reduce(low, kind, x, None, False)
+    source = low.value(x)
+    values, places = low.node.meta["val"]
+    variables, place = _reduced(low, source, dim, keepdim)
+    return [
+        low.emit(values, lambda i: _fold(kind, variables, low.at(source, place(i))), suffix="_0"),
+        low.emit(places, _position(low, kind, source, dim, keepdim), suffix="_1"),
+    ]
+
+
+def _position(low: Lowering, kind: str, source: Value, dim: Any, keepdim: bool) -> Callable[[Index], Expr]:
+    """The first place of the extreme (of a NaN, where there is one) along a dimension, or in the flattened tensor."""
+    first, place_first = _reduced(low, source, dim, keepdim)
+    second, place_second = _reduced(low, source, dim, keepdim)
+    over = range(len(source.shape)) if dim is None or not source.shape else [low.static(dim) % len(source.shape)]
+
+    def body(index: Index) -> Expr:
+        top = _fold(kind, first, low.at(source, place_first(index)))
+        at = place_second(index)
+        element, place = low.at(source, at), const(0)
+        for d in over:
+            place = build.add(build.mul(place, source.shape[d]), at[d])
+        found = build.eq(element, top)
+        if element.dtype.is_float:
+            found = pointwise(Op.OR, found, pointwise(Op.ISNAN, element))
+        end = views.product([source.shape[d] for d in over])
+        return _fold("min", second, build.where(found, place, end))
+
+    return body
+
+
 @rule("any")
 def _any(low: Lowering, x: Any, dims: Any = None, keepdim: bool = False) -> Value:
     return _reduce_bool(low, "max", x, dims, keepdim)
@@ -566,9 +629,10 @@ def _average(variables: list[Expr], body: Expr) -> Expr:
 
 @rule("var")
 def _var(low: Lowering, x: Any, dims: Any = None, correction: Any = 1, keepdim: bool = False, **kwargs: Any) -> Value:
-    if isinstance(correction, bool):
-        correction = int(correction)
+    if isinstance(dims, bool):  # var(x, unbiased)
+        dims, correction = None, dims
     correction = kwargs.get("correction", correction)
+    correction = scalar(low.number(1 if correction is None else float(correction)), DType.F64)
     source = low.value(x)
     dtype = Lowering.dtype(meta(low))
     first, place_first = _reduced(low, source, dims, keepdim)
@@ -578,7 +642,8 @@ def _var(low: Lowering, x: Any, dims: Any = None, correction: Any = 1, keepdim: 
         average = _average(first, convert(low.at(source, place_first(index)), dtype))
         delta = build.sub(convert(low.at(source, place_second(index)), dtype), average)
         total = _fold("sum", second, build.mul(delta, delta))
-        return pointwise(Op.DIV, total, scalar(build.sub(_count(second), const(int(correction or 0))), dtype))
+        freedom = build.sub(build.cast(_count(second), DType.F64), correction)
+        return pointwise(Op.DIV, total, scalar(pointwise(Op.MAX, freedom, const(0.0, DType.F64)), dtype))
 
     return low.emit(meta(low), body)
 
@@ -616,7 +681,7 @@ def _softmax(low: Lowering, x: Any, dim: Any, *args: Any, **_: Any) -> Value:
             return build.sub(build.sub(at[2], top), pointwise(Op.LOG, total))
         quotient = pointwise(Op.DIV, pointwise(Op.EXP, build.sub(at[2], top)), total)
         if "safe" in name:
-            quotient = build.where(build.lt(const(0.0, dtype), total), quotient, const(0.0, dtype))
+            quotient = build.where(build.eq(total, const(0.0, dtype)), const(0.0, dtype), quotient)
         return quotient
 
     if not source.shape or source.shape[d] is views.ONE:
@@ -710,6 +775,8 @@ def _addmm(low: Lowering, c: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any =
         total = _product(low.at(left, (*index[:-1], k)), low.at(right, (*index[:-2], k, index[-1])), k)
         if alpha != 1:
             total = build.mul(total, scalar(low.number(alpha), dtype))
+        if beta == 0:  # whatever the bias holds
+            return total
         added = low.at(bias, views.broadcast(index, bias.shape))
         if beta != 1:
             added = build.mul(added, scalar(low.number(beta), dtype))
@@ -752,7 +819,3 @@ def lower_integer(low: Lowering, name: str, *args: Any) -> Expr:
     if name not in table:
         raise UnsupportedError(f"integer operation {name} on a run-time size")
     return table[name](low.number(args[0]), low.number(args[1]))
-
-
-def dtype_supported(dtype: torch.dtype) -> bool:
-    return from_torch(dtype) is not None

@@ -24,7 +24,7 @@ from onelaunch.graph.nest import Nest
 def _attend(
     low: Lowering, q: Any, k: Any, v: Any, mask: Any = None, is_causal: bool = False, scale: Any = None
 ) -> Value:
-    """q [.., H, S, D], k [.., Hkv, L, D], v [.., Hkv, L, E], mask broadcastable to [.., H, S, L]; H a multiple of Hkv."""
+    """Queries [.., H, S, D], k [.., Hkv, L, D], v [.., Hkv, L, E], mask broadcastable to [.., H, S, L]."""
     query, keys, values = low.value(q), low.value(k), low.value(v)
     rank = len(query.shape)
     if rank < 3:

@@ -66,10 +66,12 @@ class Lowering:
         return total
 
     def shape(self, tensor: torch.Tensor) -> tuple[Expr, ...]:
+        """The extents of a tensor as expressions."""
         return tuple(self.extent(s) for s in tensor.shape)
 
     @staticmethod
     def dtype(tensor: torch.Tensor) -> DType:
+        """The element type; raises UnsupportedError where onelaunch has none."""
         found = from_torch(tensor.dtype)
         if found is None:
             raise UnsupportedError(f"element type {tensor.dtype}")

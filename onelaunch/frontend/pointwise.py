@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from onelaunch.errors import UnsupportedError
 from onelaunch.graph import build
 from onelaunch.graph.build import const
 from onelaunch.graph.build import pointwise
@@ -197,7 +196,7 @@ POINTWISE: dict[str, Callable[..., Expr]] = {
     "minimum": lambda x, y: pointwise(Op.MIN, x, y),
     "maximum": lambda x, y: pointwise(Op.MAX, x, y),
     "clamp": _clamp,
-    "clamp_min": lambda x, low: _clamp(x, low),
+    "clamp_min": _clamp,
     "clamp_max": lambda x, high: _clamp(x, None, high),
     "bitwise_and": build.logical_and,
     "bitwise_or": lambda x, y: pointwise(Op.OR, x, y),

@@ -76,6 +76,8 @@ def cast(value: Expr, dtype: DType) -> Expr:
     """Convert; a cast to a narrower float rounds, one to a wider or the same type vanishes where it is exact."""
     if value.dtype is dtype:
         return value
+    if value.op is Op.CAST and value.args[0].dtype is dtype and value.dtype is DType.I64 and not dtype.is_float:
+        return value.args[0]
     if value.is_const and not (dtype in (DType.BF16, DType.F16)):
         folded = fold_constants(Op.CAST, [value.value], dtype)
         if folded is not None:

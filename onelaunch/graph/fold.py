@@ -51,7 +51,14 @@ def fold_constants(op: Op, values: Sequence[Number], dtype: DType) -> Number | N
         return to_float32(result) if dtype.compute is DType.F32 else float(result)
     if isinstance(result, float) and not math.isfinite(result):
         return None
-    return int(result)
+    return wrapped(int(result), dtype)
+
+
+def wrapped(value: int, dtype: DType) -> int:
+    """``value`` as stored in an integer type, modulo a power of two."""
+    bits = 8 * dtype.itemsize
+    value %= 1 << bits
+    return value - (1 << bits) if dtype is not DType.U8 and value >> (bits - 1) else value
 
 
 def to_float32(value: Number) -> float:

@@ -75,7 +75,7 @@ def lowered(op: Op, *args: Any, **kwargs: Any) -> Graph:
 def run(op: Op, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
     """The results of one operation, computed by a certified program on the reference target."""
     module, tensors = module_of(op, args, kwargs)
-    program = compile_graph(lower(module, set(), {}), MACHINE)
+    program = compile_graph(lower(module, set(), {}), MACHINE, verified=True)
     check(program)
     output = next(n for n in module.graph.nodes if n.op == "output")
     metas = [n.meta["val"] for n in output.args[0]]
@@ -105,5 +105,3 @@ def assert_close(found: list[torch.Tensor], wanted: list[torch.Tensor], scale: f
     for f, w in zip(found, wanted, strict=True):
         limit = TOLERANCE.get(w.dtype, 0.0) * scale
         torch.testing.assert_close(f, w, rtol=limit, atol=limit, equal_nan=True)
-
-
