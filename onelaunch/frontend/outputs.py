@@ -46,9 +46,16 @@ def owners(cut: Partition, outputs: list[Any]) -> list[tuple[int, Node] | None]:
         part = home[root]
         alone = roots.count(root) == 1 and cut.parts[part].lowered
         alone = alone and all(o is root or o.op == "placeholder" for o in _reads(output, cut))
+        alone = alone and not _repeats(output)
         crosses = any(root in operands(n, cut.torch_nodes) for p in cut.parts[part + 1 :] for n in p.nodes)
         found.append((part, output if alone and not crosses else root))
     return found
+
+
+def _repeats(output: Node) -> bool:
+    """An expanded view: one place of memory is several elements, so nothing can be stored in its layout."""
+    value = output.meta["val"]
+    return any(stride == 0 for size, stride in zip(value.shape, value.stride(), strict=True) if size != 1)
 
 
 def _reads(output: Node, cut: Partition) -> list[Node]:
