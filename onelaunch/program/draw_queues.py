@@ -117,7 +117,7 @@ def simulate(program: Program) -> list[list[Slot]]:
     heads, free = [0] * len(program.queues), [0.0] * len(program.queues)
     signalled: list[list[float]] = [[] for _ in program.events]
     slots: list[list[Slot]] = [[] for _ in program.queues]
-    waiting: dict[int, list[int]] = {}
+    waiting: dict[tuple[int, int], list[int]] = {}  # (event, value) -> workers
     ready = list(range(len(program.queues)))
     while ready:
         worker = ready.pop()
@@ -125,7 +125,7 @@ def simulate(program: Program) -> list[list[Slot]]:
         while heads[worker] < len(queue):
             number = queue[heads[worker]]
             task = program.tasks[number]
-            missing = next((e for e, value in task.waits if len(signalled[e]) < value), None)
+            missing = next(((e, value) for e, value in task.waits if len(signalled[e]) < value), None)
             if missing is not None:
                 waiting.setdefault(missing, []).append(worker)
                 break
@@ -137,7 +137,7 @@ def simulate(program: Program) -> list[list[Slot]]:
             heads[worker] += 1
             for event in task.signals:
                 signalled[event].append(end)
-                ready += waiting.pop(event, [])
+                ready += waiting.pop((event, len(signalled[event])), [])
     return slots
 
 

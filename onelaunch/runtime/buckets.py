@@ -48,8 +48,7 @@ def ranges(symbols: Sequence[Symbol], sizing: frozenset[str], values: Sequence[i
         if s.name not in sizing:
             low, high = WIDE
         else:
-            high = bucket(value) if 0 <= value <= LARGEST else -1
-            low = min(1, high)
+            low, high = (min(value, 1), bucket(value)) if 0 <= value <= LARGEST else (0, LARGEST)
         if not low <= value <= high:
             limit = f"0 to {LARGEST}" if s.name in sizing else f"{WIDE[0]} to {WIDE[1]}"
             raise CallError(f"size {s.name} is {value}; accepted: {limit}")

@@ -103,7 +103,9 @@ class CompiledSegment:
 
     def _make(self, symbols: tuple[Symbol, ...]) -> Binding:
         ranges = "".join(f"{s.name} {s.minimum} {s.maximum}\n" for s in symbols)
-        made = self.maker.make(self.name, ranges + self.text, lambda: self._specialised(symbols))
+        largest = [str(s.maximum) for s in symbols if s.name in self.sizing]
+        name = f"{self.name}@{','.join(largest)}" if largest else self.name
+        made = self.maker.make(name, ranges + self.text, lambda: self._specialised(symbols))
         outputs = {b.argument for b in made.program.buffers if b.role is Role.OUTPUT}
         missing = [r for r in self.signature.results if r >= 0 and r not in outputs]
         if missing:

@@ -1,0 +1,185 @@
+"""Segments from ATen modules to results: buckets, the disk cache, saving and loading."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from onelaunch.errors import CallError
+from onelaunch.errors import ProgramFormatError
+from onelaunch.frontend import stats
+from onelaunch.frontend.backend import backend
+from onelaunch.frontend.options import Options
+from onelaunch.runtime import cache
+from onelaunch.runtime.compiled import CompiledSegment
+from onelaunch.runtime.compiled import compile_segment
+from onelaunch.runtime.compiled import load_segment
+from onelaunch.runtime.make import PROGRAM
+
+aten = torch.ops.aten
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(target="reference", cache_dir=tmp_path / "cache")
+
+
+def module(f: Callable[..., Any], *args: Any) -> torch.fx.GraphModule:
+    """``f`` as the frontend hands it over."""
+    traced = make_fx(f, tracing_mode="fake")(*args)
+    for node in traced.graph.nodes:
+        if node.op == "output" and isinstance(node.args[0], torch.fx.Node):
+            node.args = ((node.args[0],),)
+    return traced
+
+
+def step(x: torch.Tensor, w: torch.Tensor, counter: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = aten.mm(x, aten.permute(w, [1, 0]))
+    aten.copy_(counter, aten.add(counter, 1))
+    return (aten.sigmoid(y),)
+
+
+def inputs(rows: int = 3) -> list[torch.Tensor]:
+    torch.manual_seed(rows)
+    return [torch.randn(rows, 8), torch.randn(6, 8), torch.zeros(1, dtype=torch.int64)]
+
+
+def expected(args: list[torch.Tensor]) -> torch.Tensor:
+    return torch.sigmoid(args[0] @ args[1].T)
+
+
+def compiled(options: Options) -> CompiledSegment:
+    made = module(step, *inputs())
+    names = [n.name for n in made.graph.nodes if n.op == "placeholder"]
+    return compile_segment(made, {names[1]}, options, "first")
+
+
+def test_a_static_segment(options: Options):
+    segment, args = compiled(options), inputs()
+    for count in (1, 2):
+        (y,) = segment(*args)
+        torch.testing.assert_close(y, expected(args))
+        assert segment.launches == count and args[2].item() == count
+    (program,) = segment.programs
+    assert program.name == "first" and not segment.cache_hit
+    assert set(segment.seconds) == {"lower", "transform", "check", "build"}
+    assert segment.compile_seconds == sum(segment.seconds.values())
+
+
+def test_the_second_time_comes_from_disk(options: Options):
+    compiled(options)
+    again, args = compiled(options), inputs()
+    assert again.cache_hit and set(again.seconds) == {"lower", "load", "check", "build"}
+    torch.testing.assert_close(again(*args)[0], expected(args))
+    assert not compiled(Options(target="reference", cache=False)).cache_hit
+    other = Options(target="reference", cache_dir=options.cache_dir, workers=2)
+    assert not compiled(other).cache_hit
+
+
+@pytest.mark.parametrize("damage", ["truncate", "tamper", "reseal"])
+def test_damaged_entries_are_built_anew(options: Options, damage: str, caplog: pytest.LogCaptureFixture):
+    compiled(options)
+    store = cache.of(options)
+    assert store is not None
+    ((_, _, key),) = store.entries()
+    file = store.folder / key / PROGRAM
+    text = file.read_text()
+    if damage == "reseal":  # with a manifest that agrees: found by reading it, or by the check
+        bad = text.replace("strides [8, 1]", "strides [8, 2]")
+        store.drop(key)
+        store.store(key, lambda folder: (folder / PROGRAM).write_text(bad))
+    else:
+        file.write_text(text[: len(text) // 2] if damage == "truncate" else text.replace("mm", "mn", 1) + " ")
+    with caplog.at_level(logging.WARNING):
+        segment, args = compiled(options), inputs()
+    if damage != "reseal":
+        assert "is built anew" in caplog.text and not segment.cache_hit
+        torch.testing.assert_close(segment(*args)[0], expected(args))
+        assert compiled(options).cache_hit
+    else:
+        with pytest.raises(CallError, match="has strides"):
+            segment(*args)
+
+
+def test_saved_segments_are_loaded(options: Options):
+    saved = compiled(options).save()
+    assert saved is not None
+    segment, args = load_segment(saved, options, "second"), inputs()
+    assert segment.cache_hit and "lower" not in segment.seconds
+    assert [p.name for p in segment.programs] == ["second"]
+    torch.testing.assert_close(segment(*args)[0], expected(args))
+    store = cache.of(options)
+    assert store is not None
+    store.drop(store.entries()[0][2])
+    segment = load_segment(saved, options, "third")  # compiled again, from the graph it holds
+    assert not segment.cache_hit
+    torch.testing.assert_close(segment(*args)[0], expected(args))
+
+
+def test_what_is_no_saved_segment_is_refused(options: Options):
+    saved = compiled(options).save()
+    assert saved is not None
+    for broken in ({}, saved | {"version": 99}, saved | {"signature": {}}, saved | {"symbols": [["s", 1]]}):
+        with pytest.raises(ProgramFormatError, match="stored"):
+            load_segment(broken, options, "s")
+    other = load_segment(saved | {"graph": saved["graph"].replace("sigmoid", "tanh")}, options, "s")
+    assert not other.cache_hit  # another graph is another entry
+
+
+def test_programs_by_bucket(tmp_path: Path):
+    """Through torch.compile, which knows what varies: rows 3 and 4 share a program, as do 7 and 8."""
+
+    def f(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x @ w.T) * x.shape[0]
+
+    torch._dynamo.reset()
+    settings = {"target": "reference", "cache_dir": tmp_path / "cache", "fallback": "error"}
+    fast = torch.compile(f, backend=functools.partial(backend, options=settings))
+    seen = []
+    with torch.no_grad():
+        for rows in (3, 4, 2, 7, 8, 3):
+            x, w, _ = inputs(rows)
+            torch._dynamo.mark_dynamic(x, 0)
+            torch.testing.assert_close(fast(x, w), f(x, w))
+            (segment,) = stats.records()[-1].live
+            assert isinstance(segment, CompiledSegment)
+            seen.append(len(segment.programs))
+    assert seen == [1, 1, 2, 3, 3, 3]
+    assert [p.name.partition("@")[2] for p in segment.programs] == ["4", "2", "8"]
+
+
+def test_calls_that_cannot_be_served(options: Options):
+    segment, args = compiled(options), inputs()
+    with pytest.raises(CallError, match="first got 2 arguments; accepted: 3"):
+        segment(*args[:2])
+    with pytest.raises(CallError, match="requires grad; accepted: calls under"):
+        segment(args[0].requires_grad_(), *args[1:])
+    with torch.no_grad():
+        torch.testing.assert_close(segment(*args)[0], expected(args))
+
+
+def test_json_entries(options: Options, caplog: pytest.LogCaptureFixture):
+    key = "0" * 64
+    assert cache.read(key, options) is None
+    cache.write(key, {"a": [1, None]}, options)
+    cache.write(key, {"a": [2, None]}, options)
+    assert cache.read(key, options) == {"a": [2, None]}
+    assert cache.read(key, Options(cache=False)) is None
+    store = cache.of(options)
+    assert store is not None
+    (store.folder / key / "plan.json").write_text("{}")
+    assert cache.read(key, options) is None and "is built anew" in caplog.text
+
+
+def test_settings_tell_apart_what_compiles_differently(options: Options):
+    same = Options(target="reference", cache_dir=Path("elsewhere"), dump_dir=Path("x"))
+    assert cache.settings(options) == cache.settings(same)
+    assert cache.settings(options) != cache.settings(Options(target="reference", workers=3))
+    assert cache.settings(options) != cache.settings(Options(target="reference", fallback="error"))
