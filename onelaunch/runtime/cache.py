@@ -15,6 +15,7 @@ import torch
 from onelaunch.frontend.fingerprint import source_hash
 from onelaunch.frontend.options import Options
 from onelaunch.program.cache import Cache
+from onelaunch.program.cache import default_folder
 from onelaunch.program.cache import open_cache
 from onelaunch.runtime.targets import select
 
@@ -25,7 +26,12 @@ _FILE = "plan.json"
 
 def of(options: Options) -> Cache | None:
     """The cache that these options ask for; None: they ask for none, or it cannot be used (a warning said why)."""
-    return _open(options.cache_dir) if options.cache else None
+    if not options.cache:
+        return None
+    try:
+        return _open(options.cache_dir or default_folder())
+    except RuntimeError:  # there is no home folder
+        return _open(None)
 
 
 @functools.cache

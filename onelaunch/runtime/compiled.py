@@ -23,6 +23,7 @@ from onelaunch.program.program import Symbol
 from onelaunch.runtime import buckets
 from onelaunch.runtime import signature
 from onelaunch.runtime.binding import Binding
+from onelaunch.runtime.dump import dump
 from onelaunch.runtime.make import Clock
 from onelaunch.runtime.make import Maker
 from onelaunch.runtime.signature import Signature
@@ -116,6 +117,8 @@ class CompiledSegment:
         self.programs.append(made.program)
         binding = self._bindings[symbols] = Binding(made.program, made.executable)
         binding.keep = made
+        if (folder := self.maker.options.dump_dir) is not None:
+            dump(folder, self.text, made.program, made.folder)
         return binding
 
     def _specialised(self, symbols: tuple[Symbol, ...]) -> Graph:

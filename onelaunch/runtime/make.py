@@ -43,6 +43,7 @@ class Made:
     executable: Executable
     cache_hit: bool
     seconds: dict[str, float]  # by stage: transform, check, build; or load, check, build
+    folder: Path | None  # of the built files
 
 
 class Maker:
@@ -79,7 +80,7 @@ class Maker:
             log.warning("cache entry %s is built anew: %s", key[:16], error)
             self.cache.drop(key)
             return None
-        return Made(program, executable, True, clock.seconds)
+        return Made(program, executable, True, clock.seconds, entry)
 
     def _fresh(self, key: str, name: str, graph: Callable[[], Graph]) -> Made:
         from onelaunch.transform import compile_graph
@@ -101,15 +102,13 @@ class Maker:
             built.append(self.target.build(program, folder))
 
         with clock("build"):
-            if self.cache is not None and key is not None:
-                self.cache.store(key, write)
-            folder = None
-            if not built:
-                folder = tempfile.mkdtemp(prefix="onelaunch-")
-                write(Path(folder))
-        made = Made(program, built[0], False, clock.seconds)
-        if folder is not None:
-            weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+            kept = self.cache.store(key, write) if self.cache is not None and key is not None else None
+            if built:
+                return Made(program, built[0], False, clock.seconds, kept)
+            folder = Path(tempfile.mkdtemp(prefix="onelaunch-"))
+            write(folder)
+        made = Made(program, built[0], False, clock.seconds, folder)
+        weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
         return made
 
     def _check(self, program: Program, clock: Clock) -> None:

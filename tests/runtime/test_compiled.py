@@ -17,6 +17,7 @@ from onelaunch.errors import ProgramFormatError
 from onelaunch.frontend import stats
 from onelaunch.frontend.backend import backend
 from onelaunch.frontend.options import Options
+from onelaunch.program.file import load
 from onelaunch.runtime import cache
 from onelaunch.runtime.compiled import CompiledSegment
 from onelaunch.runtime.compiled import compile_segment
@@ -183,3 +184,15 @@ def test_settings_tell_apart_what_compiles_differently(options: Options):
     assert cache.settings(options) == cache.settings(same)
     assert cache.settings(options) != cache.settings(Options(target="reference", workers=3))
     assert cache.settings(options) != cache.settings(Options(target="reference", fallback="error"))
+
+
+def test_every_level_is_dumped_where_one_asks_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    compiled(Options(target="reference", cache=False, dump_dir=tmp_path / "dump"))
+    assert {f.name for f in (tmp_path / "dump" / "first").iterdir()} >= {
+        "graph.txt", "program.txt", "ops.svg", "queues.svg",
+    }  # fmt: skip
+    assert load(tmp_path / "dump" / "first" / "program.txt").name == "first"
+    (tmp_path / "file").write_text("")
+    segment = compiled(Options(target="reference", cache=False, dump_dir=tmp_path / "file"))
+    assert "nothing is dumped to" in caplog.text
+    torch.testing.assert_close(segment(*inputs())[0], expected(inputs()))
