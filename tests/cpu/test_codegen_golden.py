@@ -195,26 +195,17 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
   float* const y = static_cast<float*>(args.buffers[operands[3]]);
   const int64_t low1 = tile[2];
   const int64_t high1 = tile[3];
-  float* const x0 = reinterpret_cast<float*>(scratch.data + 0);
-  float* const ready0 = reinterpret_cast<float*>(scratch.data + 576);
-  float* const acc0 = reinterpret_cast<float*>(scratch.data + 1344);
-  for (int64_t t = 0; t < 2; ++t) {
-    auto* const p0 = x + t * 72;
-    auto* const p1 = x0 + t * 72;
-    #pragma omp simd
-    for (int64_t k = 0; k < 72; ++k) {
-      p1[k] = p0[k];
-    }
-  }
-  prepare<bf16, 2>(x0, 72, 72, ready0);
+  float* const ready0 = reinterpret_cast<float*>(scratch.data + 0);
+  float* const acc0 = reinterpret_cast<float*>(scratch.data + 768);
+  prepare<bf16, 2>(x, 72, 72, ready0);
   linear<bf16, 2>(ready0, w, 72, 72, 0, 72, low1, high1, acc0, 16);
-  const int64_t t2 = -low1;
-  for (int64_t t1 = 0; t1 < 2; ++t1) {
-    auto* const p2 = acc0 + (t1 * 16) + t2;
-    auto* const p3 = y + t1 * 40;
+  const int64_t t1 = -low1;
+  for (int64_t t = 0; t < 2; ++t) {
+    auto* const p0 = acc0 + (t * 16) + t1;
+    auto* const p1 = y + t * 40;
     #pragma omp simd
     for (int64_t n = low1; n < high1; ++n) {
-      p3[n] = p2[n] + bias[n];
+      p1[n] = p0[n] + bias[n];
     }
   }
 }

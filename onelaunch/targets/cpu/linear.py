@@ -14,6 +14,7 @@ from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import loads
+from onelaunch.graph.expr import substitute
 from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Contraction
 from onelaunch.program.program import maximum
@@ -104,23 +105,50 @@ def _size(k: KernelWriter, c: Contraction) -> str:
 
 def _write_prologue(k: KernelWriter, number: int, c: Contraction, matrix: Matrix, group: int, calls: int) -> str:
     """Evaluates x into scratch and arranges it for the product; returns the name of the arranged copy."""
+    size, rows = maximum(c.var.args[0]), group * calls
+    padded = -(-size // INNER_BLOCK) * INNER_BLOCK
+    found = _in_place(k, c) if calls == 1 else None
+    plain, step = found if found is not None else (_evaluate(k, number, c, rows), size)
+    ready = k.reserve(f"@ready{number}", rows * padded, (build.const(rows * padded),), (build.const(1),))
+    call = f"prepare_columns<{group}>" if matrix.by_columns else f"prepare<{CPU.storage[matrix.dtype]}, {group}>"
+    text = f"{call}({plain}{{x}}, {step}, {_size(k, c)}, {ready}{{r}});"
+    _repeat(k, calls, text, x=group * size, r=group * padded)
+    return ready
+
+
+def _in_place(k: KernelWriter, c: Contraction) -> tuple[str, int] | None:
+    """Address and distance of the rows of x, where it lies in memory as the headers want it."""
+    outer = k.axes[:-1]
+    axes = [a for a in outer if a.most > 1]
+    if c.x.op is not Op.LOAD or c.x.dtype is not DType.F32 or len(axes) > 1 or not all(a.is_full for a in axes):
+        return None
+    lowered = k.writer.memory.lower(c.x)
+    address = substitute(lowered.args[0], {a.variable: a.low for a in outer if a not in axes})
+    parts, constant = terms(address)
+    inner, step = parts.pop(c.var, 0), parts.pop(axes[0].variable, 0) if axes else 0
+    if inner != 1 or any(t.free for t in parts) or k.writer.memory.unsafe(lowered):
+        return None
+    base = build.const(constant)
+    for term, factor in parts.items():
+        base = build.add(base, build.mul(term, build.const(factor)))
+    base = build.add(base, build.mul(axes[0].low, build.const(step))) if axes else base
+    k.writer.count((base,))
+    return _start(k, Matrix(c.x.attr, DType.F32, base, step, 1), k.body), step
+
+
+def _evaluate(k: KernelWriter, number: int, c: Contraction, rows: int) -> str:
+    """Writes loops that evaluate x into scratch; returns the scratch's name."""
     outer, size = k.axes[:-1], maximum(c.var.args[0])
-    rows = group * calls
     strides = (build.const(size), build.const(1))
     plain = k.reserve(f"@x{number}", rows * size, (build.const(rows), c.var.args[0]), strides)
-    padded = -(-size // INNER_BLOCK) * INNER_BLOCK
-    ready = k.reserve(f"@ready{number}", rows * padded, (build.const(rows * padded),), (build.const(1),))
-    home = Block(k.body, "")
+    home = Block(k.body)
     if any(not a.is_full for a in outer) or rows != most(outer):
         k.body.items.append(f"std::memset({plain}, 0, {rows * size} * sizeof(float));")
     loops = [a.loop() for a in outer]
     inner = full(c.var, CPU.independent)
     write_store(k.writer, home, [*loops, inner], f"@x{number}", (offset(outer), c.var), c.x, trusted=True)
     k.body.items.append(home)
-    call = f"prepare_columns<{group}>" if matrix.by_columns else f"prepare<{CPU.storage[matrix.dtype]}, {group}>"
-    text = f"{call}({plain}{{x}}, {size}, {_size(k, c)}, {ready}{{r}});"
-    _repeat(k, calls, text, x=group * size, r=group * padded)
-    return ready
+    return plain
 
 
 def _write_product(

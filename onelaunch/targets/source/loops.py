@@ -136,13 +136,12 @@ def _write_parts(
         below, above = (least, at - 1), (at, most)
         kept = replaced = list(roots)
     else:
-        writer.count((point, loop.low, loop.high))
         kept = list(split.decide(roots, found.condition, found.below))
         replaced = list(split.decide(roots, found.condition, not found.below))
     middle = smaller(larger(point, loop.low), loop.high)
-    if not point.is_const:
-        text = writer.named(middle, block)
-        block.names[middle] = text
+    if not middle.is_const:
+        writer.count((middle, loop.low, loop.high))
+        block.names[middle] = writer.named(middle, block)
     parts = (
         (dataclasses.replace(loop, high=middle, within=below), kept),
         (dataclasses.replace(loop, low=middle, within=above), replaced),
