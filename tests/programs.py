@@ -1,4 +1,4 @@
-"""Programs written by hand, and the tools to write, link and run them. Nothing here knows the scheduler or the check."""
+"""Programs written by hand, and tools to write, link and run them. Nothing here knows the scheduler or the check."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Builder:
         self, nest: Nest, bound: Mapping[str, int], tile: Spans, worker: int, via: Mapping[str, tuple] | None = None,
         op: int | None = None,
     ) -> int:  # fmt: skip
-        """Add a task; its regions are the intervals of its indices. ``via``: operand -> one via (or None) a dimension."""
+        """Add a task; its regions are its indices' intervals. ``via``: operand -> one via (or None) a dimension."""
         operands = tuple(
             Operand(n, self.buffers[i].dtype, self.buffers[i].shape, self.buffers[i].strides) for n, i in bound.items()
         )
@@ -109,7 +109,7 @@ class Builder:
         )  # fmt: skip
 
     def link(self, style: str = "task") -> Program:
-        """Events: one a task (``task``), or one an op that is awaited in full (``op``); one queue a worker, in order."""
+        """Events: one a task (``task``), or one an op, awaited in full (``op``); one queue a worker, in order."""
         bare = self.program([t for t, _ in self.tasks], [], [])
         touched = [Touched(bare, t) for t, _ in self.tasks]
         before = [
@@ -179,9 +179,9 @@ def _overlap(program: Program, a: Region, am: int, ab: np.ndarray, c: Region, cm
         return False
     if a.buffer == c.buffer:
         for x, y in zip(a.box, c.box, strict=True):
-            if x.via and y.via and x.via[0] == y.via[0] and (x.via[2] <= y.via[1] or y.via[2] <= x.via[1]):
-                if Axiom("distinct", x.via[0]) in program.axioms:
-                    return False
+            apart = x.via and y.via and x.via[0] == y.via[0] and (x.via[2] <= y.via[1] or y.via[2] <= x.via[1])
+            if apart and Axiom("distinct", x.via[0]) in program.axioms:
+                return False
     return bool(np.intersect1d(ab, cb).size)
 
 

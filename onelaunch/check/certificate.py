@@ -12,6 +12,7 @@ from onelaunch.check.overlap import check_overlap
 from onelaunch.check.progress import Progress
 from onelaunch.check.structure import check_structure
 from onelaunch.check.sweep import sweep
+from onelaunch.check.tiling import check_tiling
 from onelaunch.errors import CheckError
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
@@ -27,6 +28,7 @@ class Certificate:
     """Counts of what was shown. A program has one only if nothing is held against it."""
 
     program: str
+    ops: int  # each done exactly once by its tasks, conflicting ones in their order
     tasks: int
     workers: int
     events: int
@@ -40,21 +42,23 @@ class Certificate:
 
     def __str__(self) -> str:
         return (
-            f"{self.program}: {self.tasks} tasks on {self.workers} workers end in every order ({self.events} events, "
-            f"{self.waits} waits); {self.regions} regions hold {self.footprints} footprints; {self.accesses} accesses "
-            f"are ordered; {self.apart} + {self.swept} pairs of buffers share memory in turn; assuming: "
-            + "; ".join(self.axioms)
+            f"{self.program}: {self.tasks} tasks do each of {self.ops} ops once, and end in every order on "
+            f"{self.workers} workers ({self.events} events, {self.waits} waits); {self.regions} regions hold "
+            f"{self.footprints} footprints; {self.accesses} accesses are ordered as the ops are; {self.apart} + "
+            f"{self.swept} pairs of buffers share memory in turn; assuming: " + "; ".join(self.axioms)
         )
 
 
 def check(program: Program) -> Certificate:
-    """Prove that ``program`` can neither deadlock nor race nor leave its buffers nor read what nobody wrote.
+    """Prove that ``program`` ends, and with the result of its ops run one after the other.
 
-    Raises CheckError with everything found.
+    It can neither deadlock nor race nor leave its buffers nor read what nobody wrote. Raises CheckError with
+    everything found.
     """
     findings = Findings()
     check_structure(program, findings)
     _refuse(program, findings)  # what follows relies on the form
+    check_tiling(program, findings)
     run = Progress(program)
     for worker, task, event, value in run.stuck():
         findings.add("deadlock", f"worker {worker} waits forever in task {task} for event {event} to reach {value}")
@@ -75,7 +79,7 @@ def check(program: Program) -> Certificate:
     _refuse(program, findings)
     axioms = tuple(f"non-negative elements of {program.buffers[a.buffer].name} are {a.kind}" for a in program.axioms)
     return Certificate(
-        program.name, len(program.tasks), len(program.queues), len(program.events),
+        program.name, len(program.ops), len(program.tasks), len(program.queues), len(program.events),
         sum(len(t.waits) for t in program.tasks), accesses.regions, len(accesses.footprints), ordered, apart, swept,
         ASSUMED + axioms,
     )  # fmt: skip

@@ -11,7 +11,7 @@ LIMIT = 20  # messages kept of each class
 class Finding:
     """One reason to refuse a program."""
 
-    kind: str  # structure | footprint | deadlock | race | order | coverage
+    kind: str  # structure | tiling | footprint | deadlock | race | order | coverage
     message: str
 
     def __str__(self) -> str:

@@ -236,7 +236,11 @@ def wrong_operand(p: Program, rng: random.Random) -> Iterator[Program]:
     for n, t in enumerate(p.tasks):
         for i, own in enumerate(t.operands):
             others = [b for b in range(len(p.buffers)) if b != own]
-            alike = [b for b in others if (p.buffers[b].dtype, p.buffers[b].shape) == (p.buffers[own].dtype, p.buffers[own].shape)]
+            alike = [
+                b
+                for b in others
+                if (p.buffers[b].dtype, p.buffers[b].shape) == (p.buffers[own].dtype, p.buffers[own].shape)
+            ]
             yield with_task(p, n, operands=(*t.operands[:i], rng.choice(alike or others), *t.operands[i + 1 :]))
 
 
@@ -264,8 +268,8 @@ HARMFUL: dict[str, Mutator] = {
     )
 }  # fmt: skip
 
-# What the reference target cannot show, being one process: the rule itself is broken.
-RULES = frozenset({"wrong scope", "written weight"})
+# Rules of form whose breach the reference target need not show (it is one process, and an event may have no waiter).
+RULES = frozenset({"wrong scope", "written weight", "doubled task", "unqueued task", "wrong total"})
 
 
 # --- benign --------------------------------------------------------------------------------------------------------

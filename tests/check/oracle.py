@@ -1,4 +1,4 @@
-"""What a program can do, found by trying: all orders of its tasks, and runs of the reference target. Slow and simple."""
+"""What a program can do, found by trying: all orders of its tasks, runs of the reference target. Slow and simple."""
 
 from __future__ import annotations
 

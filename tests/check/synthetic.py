@@ -68,7 +68,7 @@ class Decoder(Builder):
 def decoder(s: Size = Size()) -> Program:
     """Embedding, ``layers`` times (norm qkv, cache write, split attention, combine, out, gate and up, down), logits."""
     p = Decoder(s)
-    t, h, d = s.tokens, s.hidden, s.head
+    t, h = s.tokens, s.hidden
     ids, slots, length = (p.buffer(n, (k,), Role.INPUT, I64) for n, k in (("ids", t), ("slots", t), ("length", 1)))
     p.axioms.append(Axiom("distinct", slots))
     table = p.buffer("table", (s.vocab, h), Role.WEIGHT)
@@ -148,7 +148,9 @@ def _layer(p: Decoder, n: int, x: int, last: int, streams: list[int], tile: int,
     )  # fmt: skip
     gate = p.step(
         f"gate{n}",
-        linear("y", t, s.ffn, h, lambda i, r: norm("x", "n", i, r, h), ("g", "u"), lambda i, j, a, u: b.mul(silu(a), u)),
+        linear(
+            "y", t, s.ffn, h, lambda i, r: norm("x", "n", i, r, h), ("g", "u"), lambda i, j, a, u: b.mul(silu(a), u)
+        ),
         {"x": residual[0], "n": weight("n2", h), "g": weight("g", s.ffn, h), "u": weight("u", s.ffn, h), "y": mid},
         [((0, t), c_) for c_ in cut(s.ffn, max(s.ffn // 128, 4))], [after],
     )  # fmt: skip

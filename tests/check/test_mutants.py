@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import zlib
 
 import pytest
@@ -13,7 +14,7 @@ from tests.check import mutate
 from tests.check import oracle
 from tests.check.random_programs import random_program
 
-EACH = 5  # mutants of one class of one program
+EACH = 4  # mutants of one class of one program
 BENIGN_EACH = 3
 
 CORPUS = {
@@ -41,18 +42,25 @@ def race(mutant):
     return f"tasks {found[0]} run in either order" if found else ""
 
 
+COLUMNS = ("harmful", "refused", "shown", "equivalent", "strict")
+
+
+def report(request, *lines):
+    """Print past the capture, so that the numbers are in every test log."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("", *lines, sep="\n", file=sys.stderr)
+
+
 @pytest.fixture(scope="module")
-def table():
+def table(request):
     rows = {}
     yield rows
-    total = {key: sum(r[key] for r in rows.values()) for key in ("harmful", "refused", "shown", "equivalent", "strict")}
-    print("\n" + f"{'class':20} {'harmful':>8} {'refused':>8} {'rate':>7} {'run':>6} {'equivalent':>11} {'strict':>7}")
+    total = {key: sum(r[key] for r in rows.values()) for key in COLUMNS}
+    lines = [f"{'mutants, by class':20}" + "".join(f"{c:>12}" for c in (*COLUMNS, "kill rate"))]
     for name, r in [*sorted(rows.items()), ("total", total)]:
-        rate = 100 * r["refused"] / max(r["harmful"], 1)
-        print(
-            f"{name:20} {r['harmful']:8} {r['refused']:8} {rate:6.1f}% {r['shown']:6} {r['equivalent']:11} {r['strict']:7}"
-        )
-    print(json.dumps({"mutants": rows, "total": total}))
+        rate = f"{100 * r['refused'] / max(r['harmful'], 1):.1f}%"
+        lines.append(f"{name:20}" + "".join(f"{v:>12}" for v in (*(r[c] for c in COLUMNS), rate)))
+    report(request, *lines, json.dumps({"mutants": rows, "total": total}))
     if len(rows) == len(mutate.HARMFUL):
         assert total["harmful"] >= 1000
 
@@ -72,14 +80,14 @@ def test_harmful_mutants_are_refused(kind, corpus, table):
 
     equivalent: accepted, and no run and no order shows harm. strict: refused, though nothing shows harm.
     """
-    row = table.setdefault(kind, dict.fromkeys(("harmful", "refused", "shown", "equivalent", "strict"), 0))
+    row = table.setdefault(kind, dict.fromkeys(COLUMNS, 0))
     survivors = []
     for name, (program, _, witness) in corpus.items():
         rng = random.Random(zlib.crc32(f"{kind} {name}".encode()))
         mutants = list(mutate.HARMFUL[kind](program, rng))
         for number, mutant in enumerate(rng.sample(mutants, min(EACH, len(mutants)))):
             no = refused(mutant)
-            run = witness.harm(mutant, thorough=not no)
+            run = "" if kind in mutate.RULES and no else witness.harm(mutant, thorough=not no)
             harm = run or race(mutant) or ("rule" if kind in mutate.RULES else "")
             row["harmful"] += bool(harm)
             row["shown"] += bool(run)
@@ -91,7 +99,7 @@ def test_harmful_mutants_are_refused(kind, corpus, table):
     assert not survivors
 
 
-def test_benign_mutants_are_accepted(corpus):
+def test_benign_mutants_are_accepted(corpus, request):
     counts = {}
     for kind, mutator in mutate.BENIGN.items():
         for name, (program, _, witness) in corpus.items():
@@ -99,8 +107,8 @@ def test_benign_mutants_are_accepted(corpus):
             for mutant in list(mutator(program, rng))[:BENIGN_EACH]:
                 check(mutant)
                 assert not race(mutant), (kind, name)
-                if kind != "renamed":
+                if kind in ("renumbered tasks", "spread buffers", "swapped buffers"):
                     assert not witness.harm(mutant, thorough=False), (kind, name)
                 counts[kind] = counts.get(kind, 0) + 1
-    print("\n" + json.dumps({"benign": counts, "accepted": sum(counts.values())}))
+    report(request, json.dumps({"benign": counts, "accepted": sum(counts.values())}))
     assert sum(counts.values()) >= 200

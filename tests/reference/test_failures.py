@@ -35,7 +35,7 @@ def test_a_negative_slot_stores_nothing_and_a_large_one_is_an_error():
     found = programs.run(program, given, debug=True)["cache_k"]
     assert torch.equal(found[:4], cache[:4])
     assert not torch.equal(found[4], cache[4])
-    with pytest.raises(IndexError, match="index 8 of dimension 0 of buffer cache_."):
+    with pytest.raises(IndexError, match=r"index 8 of dimension 0 of buffer cache_."):
         programs.run(program, {"slots": torch.tensor([8, 4]), "length": torch.tensor([3])})
 
 
