@@ -60,7 +60,8 @@ class Binding:
         self._stable = len(stable)
         self._pick = _picker([b.argument for _, b in stable])
         self._inputs = [(slot, n, b.argument) for slot, (n, b) in enumerate(bound) if b.role is Role.INPUT]
-        self._table = [0] * len(program.buffers)
+        # An executable may offer its own table of addresses, so that nothing is copied at a launch.
+        self._table: Any = getattr(executable, "addresses", None) or [0] * len(program.buffers)
         self._values: tuple[int, ...] | None = None
         self._forget()
 
@@ -103,7 +104,6 @@ class Binding:
         self._places: list[Place | None] = [None] * count
         self._written = Written(())
         self._staged: dict[int, torch.Tensor] = {}
-        self._table = [0] * len(self._table)
 
     def _resize(self, values: tuple[int, ...]) -> None:
         """The symbols have other values: every extent is evaluated and every argument validated again."""

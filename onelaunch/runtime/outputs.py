@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ class Outputs:
             for n, b in zip(self.numbers, self.buffers, strict=True)
         ]
 
-    def allocate(self, table: list[int]) -> dict[int, torch.Tensor]:
+    def allocate(self, table: Any) -> dict[int, torch.Tensor]:
         """New tensors by number of the result; their addresses go into ``table``, by number of the buffer."""
         made = {}
         for number, result, shape, strides, dtype in self._plans:

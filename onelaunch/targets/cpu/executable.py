@@ -7,6 +7,7 @@ import mmap
 import threading
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 from onelaunch.errors import CompilerError
 from onelaunch.errors import LaunchError
@@ -57,18 +58,21 @@ class CpuExecutable:
         self._inner = [(i, start + b.offset) for i, b in enumerate(program.buffers) if b.role is Role.WORKSPACE]
         self._outer = [i for i, b in enumerate(program.buffers) if b.role is not Role.WORKSPACE]
         self._call = _Call(len(program.buffers), len(program.symbols), self._inner)
+        self.addresses: Any = _Call(len(program.buffers), 0, self._inner).buffers  # see Binding: launched without a copy
         self._trace: ctypes.Array[Stamp] | None = None
 
     def launch(self, pointers: Sequence[int], symbols: Sequence[int]) -> None:
         """Run the program once; see ``onelaunch.targets.base.Executable``."""
         call = self._call
-        if pointers != call.pointers:
-            table = call.buffers
+        table = call.buffers
+        if pointers is self.addresses:
+            table = self.addresses
+        elif pointers != call.pointers:
             for i in self._outer:
                 table[i] = pointers[i]
             call.pointers = list(pointers)
         call.symbols[: len(symbols)] = list(symbols)
-        if self._runtime.onelaunch_launch(self._handle, call.buffers, call.symbols, call.record) != OK:
+        if self._runtime.onelaunch_launch(self._handle, table, call.symbols, call.record) != OK:
             raise self._error(call.record, symbols)
 
     def set_deadline(self, seconds: float) -> None:
