@@ -351,6 +351,20 @@ def _pad(low: Lowering, x: Any, padding: Sequence[Any], value: Any = 0) -> Value
     return low.emit(meta(low), body)
 
 
+@rule("diagonal")
+def _diagonal(low: Lowering, x: Any, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Value:
+    source = low.value(x)
+    rank, shift = len(source.shape), low.static(offset)
+    first, second = low.static(dim1) % rank, low.static(dim2) % rank
+
+    def body(index: Index) -> Expr:
+        others = iter(index[:-1])
+        place = {first: build.add(index[-1], const(max(-shift, 0))), second: build.add(index[-1], const(max(shift, 0)))}
+        return low.at(source, tuple(place[d] if d in place else next(others) for d in range(rank)))
+
+    return low.emit(meta(low), body)
+
+
 @rule("flip")
 def _flip(low: Lowering, x: Any, dims: Sequence[Any]) -> Value:
     source = low.value(x)
@@ -627,25 +641,62 @@ def _average(variables: list[Expr], body: Expr) -> Expr:
     return pointwise(Op.DIV, _fold("sum", variables, body), scalar(_count(variables), body.dtype))
 
 
-@rule("var")
-def _var(low: Lowering, x: Any, dims: Any = None, correction: Any = 1, keepdim: bool = False, **kwargs: Any) -> Value:
-    if isinstance(dims, bool):  # var(x, unbiased)
-        dims, correction = None, dims
-    correction = kwargs.get("correction", correction)
-    correction = scalar(low.number(1 if correction is None else float(correction)), DType.F64)
+@rule("linalg_vector_norm")
+def _vector_norm(low: Lowering, x: Any, order: Any = 2, dims: Any = None, keepdim: bool = False, **_: Any) -> Value:
     source = low.value(x)
     dtype = Lowering.dtype(meta(low))
+    variables, place = _reduced(low, source, dims, keepdim)
+    exponent = float(low.number(order).value)
+
+    def body(index: Index) -> Expr:
+        size = pointwise(Op.ABS, convert(low.at(source, place(index)), dtype))
+        if abs(exponent) == math.inf:
+            return _fold("max" if exponent > 0 else "min", variables, size)
+        if exponent == 0:
+            return _fold("sum", variables, build.cast(pointwise(Op.NE, size, const(0.0, dtype)), dtype))
+        if exponent == 1:
+            return _fold("sum", variables, size)
+        if exponent == 2:
+            return pointwise(Op.SQRT, _fold("sum", variables, build.mul(size, size)))
+        total = _fold("sum", variables, pointwise(Op.POW, size, scalar(const(exponent, DType.F64), dtype)))
+        return pointwise(Op.POW, total, scalar(const(1 / exponent, DType.F64), dtype))
+
+    return low.emit(meta(low), body)
+
+
+@rule("var")
+def _var(low: Lowering, x: Any, dims: Any = None, correction: Any = 1, keepdim: bool = False) -> Value:
+    return low.emit(meta(low), _variance(low, x, dims, correction, keepdim))
+
+
+@rule("var_mean")
+def _var_mean(low: Lowering, x: Any, dims: Any = None, correction: Any = 1, keepdim: bool = False) -> list[Value]:
+    metas, source = low.node.meta["val"], low.value(x)
+    variables, place = _reduced(low, source, None if isinstance(dims, bool) else dims, keepdim)
+    dtype = Lowering.dtype(metas[1])
+    return [
+        low.emit(metas[0], _variance(low, x, dims, correction, keepdim), suffix="_0"),
+        low.emit(metas[1], lambda i: _average(variables, convert(low.at(source, place(i)), dtype)), suffix="_1"),
+    ]
+
+
+def _variance(low: Lowering, x: Any, dims: Any, correction: Any, keepdim: bool) -> Callable[[Index], Expr]:
+    if isinstance(dims, bool):  # var(x, unbiased)
+        dims, correction = None, dims
+    correction = scalar(low.number(1 if correction is None else float(correction)), DType.F64)
+    source = low.value(x)
+    dtype = source.dtype
     first, place_first = _reduced(low, source, dims, keepdim)
     second, place_second = _reduced(low, source, dims, keepdim)
 
     def body(index: Index) -> Expr:
-        average = _average(first, convert(low.at(source, place_first(index)), dtype))
-        delta = build.sub(convert(low.at(source, place_second(index)), dtype), average)
+        average = _average(first, low.at(source, place_first(index)))
+        delta = build.sub(low.at(source, place_second(index)), average)
         total = _fold("sum", second, build.mul(delta, delta))
         freedom = build.sub(build.cast(_count(second), DType.F64), correction)
         return pointwise(Op.DIV, total, scalar(pointwise(Op.MAX, freedom, const(0.0, DType.F64)), dtype))
 
-    return low.emit(meta(low), body)
+    return body
 
 
 @rule("cumsum")

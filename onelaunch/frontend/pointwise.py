@@ -134,15 +134,6 @@ def _softplus(x: Expr, beta: Expr | None = None, threshold: Expr | None = None) 
     return build.where(build.lt(t, scaled), x, soft)
 
 
-def _fmod(x: Expr, y: Expr) -> Expr:
-    from onelaunch.graph.index import bounds
-
-    ranges = (bounds(x), bounds(y)) if x.dtype.is_int else (None, None)
-    if ranges[0] is not None and ranges[1] is not None and ranges[0][0] >= 0 and ranges[1][0] > 0:
-        return build.mod(x, y)
-    return pointwise(Op.FMOD, x, y)
-
-
 POINTWISE: dict[str, Callable[..., Expr]] = {
     "add": lambda x, y, alpha=None: build.add(x, _scaled(y, alpha)),
     "sub": lambda x, y, alpha=None: build.sub(x, _scaled(y, alpha)),
@@ -152,7 +143,7 @@ POINTWISE: dict[str, Callable[..., Expr]] = {
     "true_divide": _div,
     "floor_divide": lambda x, y: _div(x, y, "floor"),
     "remainder": build.mod,
-    "fmod": _fmod,
+    "fmod": build.fmod,
     "pow": _pow,
     "square": lambda x: build.mul(x, x),
     "neg": lambda x: build.sub(const(0), x) if x.dtype is DType.I64 else pointwise(Op.NEG, x),

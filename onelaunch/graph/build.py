@@ -121,6 +121,14 @@ def mod(a: Expr, b: Expr | int) -> Expr:
     return index.mod(a, b) if dtype is DType.I64 else _pointwise(Op.MOD, (a, b), dtype)
 
 
+def fmod(a: Expr, b: Expr) -> Expr:
+    """The remainder with the sign of ``a``: that of ``mod`` where no operand is negative."""
+    ranges = [index.bounds(e) if e.dtype.is_int else None for e in (a, b)]
+    if ranges[0] is not None and ranges[1] is not None and ranges[0][0] >= 0 and ranges[1][0] > 0:
+        return mod(a, b)
+    return _pointwise(Op.FMOD, (a, b), promote(a.dtype, b.dtype))
+
+
 def where(condition: Expr, then: Expr, other: Expr) -> Expr:
     """``then`` where ``condition`` holds, else ``other``; both sides are promoted to one type."""
     dtype = promote(then.dtype, other.dtype)
@@ -201,6 +209,6 @@ def _compare(op: Op, a: Expr, b: Expr) -> Expr:
 
 
 _SPECIAL = {
-    Op.ADD: add, Op.SUB: sub, Op.MUL: mul, Op.FLOORDIV: floordiv, Op.MOD: mod,
+    Op.ADD: add, Op.SUB: sub, Op.MUL: mul, Op.FLOORDIV: floordiv, Op.MOD: mod, Op.FMOD: fmod,
     Op.LT: lt, Op.LE: le, Op.EQ: eq, Op.AND: logical_and,
 }  # fmt: skip

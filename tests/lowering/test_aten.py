@@ -112,6 +112,7 @@ CASES: list[tuple] = [
     (aten.constant_pad_nd.default, (real(3, 5), [0, 1, 2, 0], -1.5)),
     (aten.constant_pad_nd.default, (real(3, 5), [-1, 2, 1, -2], 7)),
     (aten.constant_pad_nd.default, (truth(5), [2, 0], True)),
+    *((aten.diagonal.default, (real(3, 5, 4), o, a, b)) for o, a, b in ((0, 0, 1), (1, -1, 0), (-2, 1, 2))),
     (aten.flip.default, (real(3, 5, 2), [0, -1])),
     # gathers
     (aten.embedding.default, (real(11, 5), torch.tensor([[3, 0], [10, 7]]))),
@@ -176,9 +177,13 @@ CASES: list[tuple] = [
     (aten.var.default, (real(7, 9), False)),
     (aten.var.dim, (real(7, 9), [0], True, True)),
     (aten.var.dim, (real(7, 9), [0], False)),
+    (aten.var_mean.correction, (real(7, 9), [1]), {"correction": 0, "keepdim": True}),
     *((aten.cumsum.default, (x, d)) for x, d in (
         (real(7, 5), 0), (real(7, 5), -1), (whole(3, 9), 1), (truth(9), 0), (Z, 0), (real(3, 1), 1))),
     (aten.cumsum.default, (real(5, dtype=BF16), 0), {"dtype": F32}),
+    *((aten.linalg_vector_norm.default, (real(5, 7), o, [1], k))
+      for o, k in ((2, True), (1, False), (INF, False), (-INF, True), (0, False), (3, False))),
+    (aten.linalg_vector_norm.default, (real(5, 7),)),
     # softmax and norms
     *((op, (x, d, False)) for op in (aten._softmax.default, aten._log_softmax.default)
       for x, d in ((real(7, 9), -1), (real(3, 5, 7), 1), (MASKED, 1), (real(3, 1), 1), (Z, 0), (HALVES[0], 1))),
