@@ -38,6 +38,10 @@ def _shape(
     is_causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
+    # Sizes that must agree are told to the tracer, which may know them under different symbols.
+    torch._check(k.shape[2] == v.shape[2], lambda: f"{k.shape[2]} keys, {v.shape[2]} values")
+    if mask is not None and mask.shape[-1] != 1:
+        torch._check(mask.shape[-1] == k.shape[2], lambda: f"a mask of {mask.shape[-1]} for {k.shape[2]} keys")
     return q.new_empty((q.shape[0], q.shape[1], q.shape[2], v.shape[3]))
 
 

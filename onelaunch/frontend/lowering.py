@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import sympy
@@ -13,9 +14,11 @@ import torch
 from onelaunch.errors import UnsupportedError
 from onelaunch.graph import build
 from onelaunch.graph.build import const
+from onelaunch.graph.build import pointwise
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.dtype import from_torch
 from onelaunch.graph.expr import Expr
+from onelaunch.graph.expr import Op
 from onelaunch.graph.graph import Node
 from onelaunch.graph.graph import Value
 from onelaunch.graph.graph import load_value
@@ -57,6 +60,7 @@ class Lowering:
         combine: dict[str, Callable[[Expr, Expr], Expr]] = {
             "Add": build.add, "Mul": build.mul, "FloorDiv": build.floordiv, "CleanDiv": build.floordiv,
             "Mod": build.mod, "PythonMod": build.mod,
+            "Max": partial(pointwise, Op.MAX), "Min": partial(pointwise, Op.MIN),
         }  # fmt: skip
         if name not in combine:
             raise UnsupportedError(f"size {e} uses {name}")
