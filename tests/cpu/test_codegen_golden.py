@@ -28,7 +28,9 @@ class Golden(TestCase):
     def test_the_file(self):
         i = b.var("i", 8)
         nest = Nest((i,), "y", F32, (i,), b.load("x", (i,), F32))
-        self.assertExpectedInline(source(one_kernel(nest, {"x": torch.zeros(8), "y": torch.zeros(8)})), """\
+        self.assertExpectedInline(
+            source(one_kernel(nest, {"x": torch.zeros(8), "y": torch.zeros(8)})),
+            """\
 #include <cstring>
 
 #include "onelaunch/scalar.h"
@@ -46,7 +48,8 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
 }
 }  // extern "C"
 }  // namespace onelaunch
-""")
+""",
+        )
 
     def test_rotate_half(self):
         """A condition on the innermost variable splits the loop; the angle is read once a position."""
@@ -64,7 +67,9 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
             "x": torch.zeros(3, 64, dtype=torch.bfloat16), "cos": torch.zeros(32), "sin": torch.zeros(32),
             "y": torch.zeros(3, 64, dtype=torch.bfloat16),
         }  # fmt: skip
-        self.assertExpectedInline(body(nest, tensors, (1,)), """\
+        self.assertExpectedInline(
+            body(nest, tensors, (1,)),
+            """\
 
 void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* tile, Scratch& scratch) {
   const bf16* const x = static_cast<const bf16*>(args.buffers[operands[0]]);
@@ -89,7 +94,8 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     }
   }
 }
-""")
+""",
+        )
 
     def test_softmax_with_a_limit_that_is_data(self):
         i, j, r = b.var("i", 4), b.var("j", 100), b.var("r", 100)
@@ -100,7 +106,9 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
         result = b.pointwise(Op.DIV, weight(j), b.reduce("sum", r, weight(r)))
         nest = Nest((i, j), "y", F32, (i, j), result)
         tensors = {"x": torch.zeros(4, 100), "n": torch.zeros(4, dtype=torch.int64), "y": torch.zeros(4, 100)}
-        self.assertExpectedInline(body(nest, tensors, (2,)), """\
+        self.assertExpectedInline(
+            body(nest, tensors, (2,)),
+            """\
 
 void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* tile, Scratch& scratch) {
   const float* const x = static_cast<const float*>(args.buffers[operands[0]]);
@@ -144,7 +152,8 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     }
   }
 }
-""")
+""",
+        )
 
     def test_scatter(self):
         i, j = b.var("i", 4), b.var("j", 12)
@@ -154,7 +163,9 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
             "x": torch.zeros(7, 3, 4), "ids": torch.zeros(4, dtype=torch.int64),
             "slots": torch.zeros(4, dtype=torch.int64), "y": torch.zeros(9, 12, dtype=torch.bfloat16),
         }  # fmt: skip
-        self.assertExpectedInline(body(nest, tensors), """\
+        self.assertExpectedInline(
+            body(nest, tensors),
+            """\
 
 void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* tile, Scratch& scratch) {
   const float* const x = static_cast<const float*>(args.buffers[operands[0]]);
@@ -174,12 +185,15 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     }
   }
 }
-""")
+""",
+        )
 
     def test_linear(self):
         nest = nest_of(2, 40, 72, F32, BF16)
         tensors = tensors_of(2, 40, 72, torch.float32, torch.zeros(40, 72, dtype=torch.bfloat16))
-        self.assertExpectedInline(body(nest, tensors, (0, 16), weights=("w",)), """\
+        self.assertExpectedInline(
+            body(nest, tensors, (0, 16), weights=("w",)),
+            """\
 
 void onelaunch_prefetch_0(const Args& args, const uint32_t* operands, const int64_t* tile) {
   const bf16* const w = static_cast<const bf16*>(args.buffers[operands[1]]);
@@ -209,13 +223,16 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     }
   }
 }
-""")
+""",
+        )
 
     def test_attend(self):
         s = Setup(dtype=torch.bfloat16)
         score = b.where(b.le(s.key, s.pos), s.parts["score"], b.const(float("-inf"), F32))
         nest = s.nest(score=score, stop=b.add(s.pos, b.const(1)), scan=s.seen)
-        self.assertExpectedInline(body(nest, s.tensors, (3,)), """\
+        self.assertExpectedInline(
+            body(nest, s.tensors, (3,)),
+            """\
 
 void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* tile, Scratch& scratch) {
   const bf16* const q = static_cast<const bf16*>(args.buffers[operands[0]]);
@@ -265,4 +282,5 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     }
   }
 }
-""")
+""",
+        )

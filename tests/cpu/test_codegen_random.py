@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import HealthCheck
+from hypothesis import Phase
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from onelaunch.graph import build
+from onelaunch.graph.dtype import DType
+from onelaunch.graph.nest import Nest
 from onelaunch.program.program import Role
 from onelaunch.targets.cpu.target import CpuTarget
 from onelaunch.targets.reference.executable import ReferenceExecutable
@@ -22,8 +26,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("kernels")
 
 
-def agree(program, folder, symbols, seed=0):
+def agree(program, folder, symbols, seed=0, spoil=lambda memory: None):
     ours, theirs = s.memory(program, seed), s.memory(program, seed)
+    spoil(ours)
     CpuTarget().build(program, folder).launch([t.data_ptr() for t in ours], symbols)
     ReferenceExecutable(program).launch([t.data_ptr() for t in theirs], symbols)
     values = {x.name: v for x, v in zip(program.symbols, symbols, strict=True)}
@@ -45,7 +50,25 @@ def agree(program, folder, symbols, seed=0):
         )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+# Shrinking would compile hundreds of sources: a failure names the nest, which is small already.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, phases=PHASES)
 @given(st.lists(s.cases(), min_size=10, max_size=10), st.sampled_from([[1], [1, 2], [3, 1, 1]]), st.integers(1, 19))
 def test_nests_agree_with_the_reference(folder, cases, strides, size):
     agree(s.program(cases, strides), folder, [size])
+
+
+def test_a_wrong_element_is_noticed(folder):
+    """The positive control: one input that differs makes the comparison fail."""
+    i, r = build.var("i", 5), build.var("r", 7)
+    nest = Nest((i,), "y", DType.F32, (i,), build.reduce("sum", r, build.load("x0", (i, r), DType.F32)))
+    program = s.program([s.Case(nest, {"x0": (DType.F32, (build.const(5), build.const(7)))}, [2])], [1])
+    agree(program, folder, [3])
+
+    def spoil(memory):
+        memory[0][20] += 1
+
+    with pytest.raises(AssertionError):
+        agree(program, folder, [3], spoil=spoil)

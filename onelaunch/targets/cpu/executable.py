@@ -64,7 +64,7 @@ class CpuExecutable:
     def launch(self, pointers: Sequence[int], symbols: Sequence[int]) -> None:
         """Run the program once; see ``onelaunch.targets.base.Executable``."""
         call = self._call
-        table = call.buffers
+        table: Any = call.buffers
         if pointers is self.addresses:
             table = self.addresses
         elif pointers != call.pointers:
