@@ -58,7 +58,8 @@ class CpuExecutable:
         self._inner = [(i, start + b.offset) for i, b in enumerate(program.buffers) if b.role is Role.WORKSPACE]
         self._outer = [i for i, b in enumerate(program.buffers) if b.role is not Role.WORKSPACE]
         self._call = _Call(len(program.buffers), len(program.symbols), self._inner)
-        self.addresses: Any = _Call(len(program.buffers), 0, self._inner).buffers  # see Binding: launched without a copy
+        # A caller that keeps its addresses here launches without a copy.
+        self.addresses: Any = _Call(len(program.buffers), 0, self._inner).buffers
         self._trace: ctypes.Array[Stamp] | None = None
 
     def launch(self, pointers: Sequence[int], symbols: Sequence[int]) -> None:
