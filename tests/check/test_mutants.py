@@ -12,6 +12,7 @@ from onelaunch.errors import CheckError
 from tests import programs
 from tests.check import mutate
 from tests.check import oracle
+from tests.check import scheduled
 from tests.check.random_programs import random_program
 
 EACH = 4  # mutants of one class of one program
@@ -21,7 +22,9 @@ CORPUS = {
     **programs.SMALL,
     "mlp-wide": (lambda: programs.mlp(workers=5, t=3, h=12, f=20), dict),
     "chain-long": (lambda: programs.chain(workers=3, length=7), dict),
-    **{f"random{seed}": (lambda seed=seed: random_program(seed), dict) for seed in (0, 3, 5, 6, 9, 11, 14, 17)},
+    "scheduled-block": (scheduled.block, dict),
+    "scheduled-attend": (scheduled.attend, dict),
+    **{f"random{seed}": (lambda seed=seed: random_program(seed), dict) for seed in (0, 3, 5, 9, 11, 14)},
 }
 
 
