@@ -154,6 +154,8 @@ def _lower_node(low: Lowering, node: torch.fx.Node, module: torch.fx.GraphModule
     name = _short(node.target)
     if name in ("sym_size",):
         return lower_integer(low, name, *node.args)
+    if not isinstance(node.target, torch._ops.OpOverload) and isinstance(node.meta.get("val"), torch.SymInt):
+        return low.extent(node.meta["val"])  # sym_max and the like: torch knows what they are of the sizes
     _refuse_odd_results(node)
     if name in POINTWISE:
         _refuse_odd_arguments(node, POINTWISE[name], (), {k: v for k, v in node.kwargs.items() if k != "memory_format"})
