@@ -1,0 +1,170 @@
+"""Small random models of every dense architecture of the census: what the support matrix and its tests run.
+
+A configuration is a transformers model type and its settings; nothing of the model is changed. Weights are random and
+large enough that logits differ: the default initialisation makes small models nearly uniform, and comparing the greedy
+tokens of those would be meaningless.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import transformers
+
+VOCABULARY = 257
+TOKENS: Mapping[str, Any] = MappingProxyType({"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2})
+WINDOW = 16  # of layers that slide
+SIZES: Mapping[str, Any] = MappingProxyType(
+    {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 128,
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """One model: ``settings`` on top of SIZES (``plain``: alone, for types that name their sizes differently)."""
+
+    name: str
+    kind: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    plain: bool = False
+    promised: bool = False  # one program, one launch, no fallback: a release without it is broken
+    positions: bool = False  # the direct form needs position_ids (the model slices its positions by a tensor otherwise)
+    mask: bool = False  # the direct form needs a mask of the cache's length
+    pads: bool = True  # its generate form knows left padding
+    unreached: tuple[str, ...] = ()  # forms that are no single graph; the support matrix says why
+    seed: int = 0
+
+    def config(self) -> transformers.PretrainedConfig:
+        """The transformers configuration."""
+        settings = {**TOKENS, **({"vocab_size": VOCABULARY} if self.plain else SIZES), **self.settings}
+        return transformers.AutoConfig.for_model(self.kind, **settings)
+
+    def model(self, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+        """The model with its random weights, the same ones in every type."""
+        return build(self.config(), dtype, self.seed)
+
+
+def build(config: transformers.PretrainedConfig, dtype: torch.dtype, seed: int = 0) -> torch.nn.Module:
+    """A model of ``config`` in ``dtype`` and evaluation mode whose weights are random and exact in bf16.
+
+    Small embeddings keep a model that ties them to its head from repeating one token forever.
+    """
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() >= 2:
+                value = noise * (2.0 / parameter.shape[-1] ** 0.5)
+            else:
+                value = parameter.float().nan_to_num() + 0.1 * noise
+            parameter.copy_(value.to(torch.bfloat16))
+        model.get_input_embeddings().weight.mul_(0.125)
+    model.generation_config.eos_token_id = None
+    return model
+
+
+def _promised(name: str, kind: str, **settings: Any) -> Configuration:
+    return Configuration(name, kind, settings, promised=True)
+
+
+_GPT = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
+_WINDOW = {"sliding_window": WINDOW}
+_HEAD = {"head_dim": 16}
+_CAPS = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.0}  # low enough to bite
+_MLA = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
+
+PROMISED = (
+    _promised("Llama", "llama"),
+    _promised("Qwen2", "qwen2"),
+    _promised("Qwen3", "qwen3", **_HEAD),
+    _promised("Mistral", "mistral", **_WINDOW),
+    _promised("Gemma 2", "gemma2", **_HEAD, **_WINDOW, **_CAPS, query_pre_attn_scalar=16),
+    _promised("Gemma 3", "gemma3_text", **_HEAD, **_WINDOW, query_pre_attn_scalar=16, sliding_window_pattern=2),
+    _promised("Phi-3", "phi3", partial_rotary_factor=0.5),
+    Configuration("GPT-2", "gpt2", _GPT, plain=True, promised=True),
+    _promised("GPT-NeoX", "gpt_neox"),
+    _promised("OLMo 2", "olmo2"),
+    _promised("Granite", "granite", embedding_multiplier=3.0, logits_scaling=2.0, residual_multiplier=0.7,
+              attention_multiplier=0.2),
+    _promised("Cohere", "cohere", logit_scale=0.5),
+    _promised("StableLM", "stablelm"),
+    Configuration("OPT", "opt", {"ffn_dim": 96, "word_embed_proj_dim": 64}, promised=True, positions=True, mask=True),
+)  # fmt: skip
+OTHERS = (
+    Configuration("Mistral, no window", "mistral", {"sliding_window": None}),
+    Configuration("Ministral", "ministral", {**_HEAD, **_WINDOW}),
+    Configuration("Ministral 3", "ministral3", _HEAD),
+    Configuration("Gemma", "gemma", _HEAD),
+    Configuration("Phi", "phi"),
+    Configuration("GPT-Neo", "gpt_neo", {"num_layers": 2, "num_heads": 4, "hidden_size": 64, "window_size": WINDOW,
+                  "attention_types": [[["global", "local"], 1]], "max_position_embeddings": 128}, plain=True),
+    Configuration("GPT-J", "gptj", {**_GPT, "rotary_dim": 8}, plain=True),
+    Configuration("GPT-BigCode", "gpt_bigcode", _GPT, plain=True),
+    Configuration("CodeGen", "codegen", {**_GPT, "rotary_dim": 8}, plain=True),
+    Configuration("StarCoder2", "starcoder2", {"sliding_window": None}),
+    Configuration("Falcon, multi-query", "falcon", {"new_decoder_architecture": False, "multi_query": True}),
+    Configuration("Falcon, grouped", "falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    Configuration("BLOOM", "bloom", {"hidden_size": 64, "n_layer": 2, "n_head": 4}, plain=True),
+    Configuration("MPT", "mpt", {"d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 128}, plain=True,
+                  unreached=("direct", "generate")),
+    Configuration("Persimmon", "persimmon"),
+    Configuration("OLMo", "olmo"),
+    Configuration("OLMo 3", "olmo3", {**_WINDOW, "layer_types": ["sliding_attention", "full_attention"]}),
+    Configuration("Cohere 2", "cohere2", {**_WINDOW, "layer_types": ["sliding_attention", "full_attention"]}),
+    Configuration("SmolLM3", "smollm3"),
+    Configuration("Nemotron", "nemotron"),
+    Configuration("EXAONE 4", "exaone4", {**_WINDOW, "sliding_window_pattern": 2}),
+    Configuration("Ernie 4.5", "ernie4_5"),
+    Configuration("GLM", "glm", _HEAD),
+    Configuration("GLM 4", "glm4", _HEAD),
+    Configuration("Helium", "helium", _HEAD),
+    Configuration("HunYuan, dense", "hunyuan_v1_dense", _HEAD),
+    Configuration("Seed-OSS", "seed_oss", _HEAD),
+    Configuration("Arcee", "arcee"),
+    Configuration("Apertus", "apertus"),
+    Configuration("MiniCPM 3", "minicpm3", {**_MLA, "num_key_value_heads": 4}),
+    Configuration("BitNet", "bitnet"),
+    Configuration("DiffLlama", "diffllama"),
+    Configuration("CWM", "cwm", {**_HEAD, **_WINDOW, "layer_types": ["sliding_attention", "full_attention"]}),
+    Configuration("Jais 2", "jais2", _HEAD),
+    Configuration("NanoChat", "nanochat"),
+    Configuration("VaultGemma", "vaultgemma", {**_HEAD, **_WINDOW, **_CAPS, "query_pre_attn_scalar": 16}),
+    Configuration("HyperCLOVA X", "hyperclovax"),
+    Configuration("XGLM", "xglm", {"d_model": 64, "num_layers": 2, "attention_heads": 4, "ffn_dim": 96,
+                  "max_position_embeddings": 128}, plain=True, positions=True, mask=True),
+    Configuration("BioGPT", "biogpt", positions=True, mask=True),
+    Configuration("Gemma 3n", "gemma3n_text", {**_HEAD, **_WINDOW, "hidden_size_per_layer_input": 16,
+                  "vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 0, "laurel_rank": 8,
+                  "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.95, 0.0],
+                  "intermediate_size": [96, 96]}),
+    Configuration("Gemma 4", "gemma4_text", {**_HEAD, **_WINDOW, "hidden_size_per_layer_input": 16,
+                  "vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 0, "global_head_dim": 16,
+                  "layer_types": ["sliding_attention", "full_attention"]}),
+    Configuration("Youtu, latent attention", "youtu", {**_MLA, "num_key_value_heads": 4}),
+)  # fmt: skip
+ODD = (
+    Configuration("Llama, vocabulary 1009", "llama", {"vocab_size": 1009}),
+    Configuration(
+        "Llama, 7 query heads a KV head",
+        "llama",
+        {**_HEAD, "hidden_size": 112, "num_attention_heads": 7, "num_key_value_heads": 1},
+    ),
+    Configuration("Qwen3, head size 80", "qwen3", {"head_dim": 80}),
+    Configuration("Llama, hidden 72", "llama", {"hidden_size": 72, "intermediate_size": 100, "head_dim": 18}),
+    Configuration("GPT-2, hidden 72", "gpt2", {**_GPT, "n_embd": 72, "vocab_size": 1009}, plain=True),
+)
+DENSE = PROMISED + OTHERS
+BY_NAME = {c.name: c for c in (*DENSE, *ODD)}

@@ -1,0 +1,214 @@
+"""The support matrix: runs every configuration in both forms, and writes docs/support.json and docs/support.md.
+
+    python -m tests.support.matrix                     every model on the reference target
+    python -m tests.support.matrix --models Llama OPT  these only; what the file says of others stays
+    python -m tests.support.matrix --render            docs/support.md again, from docs/support.json
+
+Each model runs in a process of its own, so that a crash is one line of the table. The processes are forks of one that
+has loaded and warmed everything, which saves most of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tests.support import judge
+from tests.support import steps
+from tests.support.configurations import BY_NAME
+from tests.support.configurations import DENSE
+from tests.support.configurations import ODD
+from tests.support.configurations import Configuration
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = DOCS / "support.json"
+PAGE = DOCS / "support.md"
+FORMS = ("direct", "generate")
+PROMPT, STEPS, BATCH, PADDING = 6, 12, 2, 2
+
+
+def measure(configuration: Configuration, form: str, target: str) -> dict[str, Any]:
+    """One model in one form: what was compiled, its errors in fp32 and bf16, or why it is not reached."""
+    ids = steps.prompt(configuration, BATCH, PROMPT)
+    exact_model = configuration.model()
+    try:
+        eager = _run(configuration, exact_model, form, ids)
+        with steps.counted() as counts:
+            got = _run(configuration, exact_model, form, ids, target)
+        against = judge.one_launch_a_step(counts, got.steps)
+        if against:
+            return {"stopped": "; ".join(against)}
+        found: dict[str, Any] = {
+            "graphs": counts.graphs,
+            "launches": counts.launches / got.steps,
+            "fallbacks": len(counts.fallbacks),
+            "tasks": counts.tasks,
+            "events": counts.events,
+            "error_fp32": judge.logits_error(got, eager),
+            "cache_fp32": judge.cache_error(got, eager),
+            "tokens_equal": torch.equal(got.tokens, eager.tokens),
+        }
+        torch._dynamo.reset()
+        forced = torch.cat([steps.prompt(configuration, BATCH, 1, seed=2), eager.tokens[:, :-1]], 1)
+        exact = _run(configuration, exact_model, form, ids, forced=forced)
+        model = configuration.model(torch.bfloat16)
+        plain = _run(configuration, model, form, ids, forced=forced)
+        ours = _run(configuration, model, form, ids, target, forced)
+        found["error_bf16"], found["eager_bf16"] = judge.bf16_errors(ours, plain, exact)
+        return found
+    except Exception as error:  # noqa: BLE001 -- whatever stops a model is what the table says
+        return {"stopped": reason(error)}
+    finally:
+        torch._dynamo.reset()
+
+
+def _run(
+    configuration: Configuration,
+    model: torch.nn.Module,
+    form: str,
+    ids: torch.Tensor,
+    target: str | None = None,
+    forced: torch.Tensor | None = None,
+) -> steps.Run:
+    if form == "generate":
+        padding = PADDING if configuration.pads else 0
+        return steps.generate(model, ids, STEPS, target=target, padding=padding, forced=forced)
+    compile = None if target is None else steps.compiled(target)
+    return steps.direct(configuration, model, ids, STEPS, compile=compile, forced=forced)
+
+
+def reason(error: BaseException) -> str:
+    """The one line of an error that says what stops a model; local folders are cut from paths."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    named = [line for line in lines if "cannot be lowered" in line or re.match(r"\w*Error: ", line)]
+    line = (named or lines)[0]
+    return re.sub(r"/\S*/(?=[\w.]+\.py)", "", line)[:300]
+
+
+def _warm() -> None:
+    """Load what every fork needs. No math thread is started: they would not survive a fork."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    configuration = BY_NAME["Llama"]
+    steps.direct(configuration, configuration.model(), torch.zeros(1, 2).long(), 1, compile=steps.compiled("reference"))
+    torch._dynamo.reset()
+
+
+def _child(name: str, form: str, target: str, connection: Any) -> None:
+    connection.send(measure(BY_NAME[name], form, target))
+
+
+def measure_apart(name: str, form: str, target: str) -> dict[str, Any]:
+    """``measure`` in a fork."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(name, form, target, theirs))
+    child.start()
+    theirs.close()
+    try:
+        found: dict[str, Any] = ours.recv()
+    except EOFError:
+        found = {"stopped": "the process died"}
+    child.join()
+    return found
+
+
+def render(results: dict[str, Any]) -> str:
+    """docs/support.md of the results."""
+    parts = [_HEAD.format(**results["made"], prompt=PROMPT, steps=STEPS, batch=BATCH, padding=PADDING)]
+    promised = [c for c in DENSE if c.promised]
+    for title, group in (
+        ("Promised", promised),
+        ("The other dense models of the census", [c for c in DENSE if not c.promised]),
+        ("Odd sizes", list(ODD)),
+    ):
+        parts.append(f"## {title}\n\n{_COLUMNS}\n" + "\n".join(_rows(c, results["models"]) for c in group))
+    stopped = [
+        f"- **{c.name}**, {form}: {found['stopped']}"
+        for c in (*DENSE, *ODD)
+        for form in FORMS
+        if "stopped" in (found := results["models"].get(c.name, {}).get(form, {}))
+    ]
+    parts.append("## Not reached, and what stops it\n\n" + ("\n".join(stopped) or "Nothing."))
+    return "\n\n".join(parts) + "\n"
+
+
+_HEAD = """# Support matrix
+
+Decode steps of unmodified transformers models with small random weights, in the two forms in which users meet the
+backend: *direct* (`torch.compile(model)` called with a static cache) and *generate* (`model.generate` with
+`cache_implementation="static"`). Made by `python -m tests.support.matrix` with torch {torch} and transformers
+{transformers} on the {target} target: batch {batch}, a prompt of {prompt} tokens, {steps} steps to a full cache; in the
+generate form the last row is padded by {padding} on its left.
+
+- *graphs*: what Dynamo captured, each one program. Models with sliding windows take up to three: their position is a
+  Python integer that torch bakes in, then makes a symbol, and the full window is other code.
+- *launches*: a step. *fallbacks*: ops left to torch. *tasks*: of the program that ran last.
+- *fp32*: greatest relative error of any step's logits against eager; at most 1e-4 is promised. *tokens*: greedy tokens
+  equal eager's.
+- *bf16*: relative error against fp32 over all teacher-forced steps, and its ratio to eager bf16's own; at most 1.5 is
+  promised."""
+_COLUMNS = """| model | form | graphs | launches | fallbacks | tasks | fp32 | tokens | bf16 | of eager's |
+|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def _rows(configuration: Configuration, models: dict[str, Any]) -> str:
+    return "\n".join(_row(configuration.name, form, models.get(configuration.name, {}).get(form)) for form in FORMS)
+
+
+def _row(name: str, form: str, found: dict[str, Any] | None) -> str:
+    if found is None or "stopped" in found:
+        word = "untested" if found is None else "not reached"
+        return f"| {name} | {form} | {word} | | | | | | | |"
+    ratio = found["error_bf16"] / found["eager_bf16"]
+    return (
+        f"| {name} | {form} | {found['graphs']} | {found['launches']:g} | {found['fallbacks']} | {found['tasks']} "
+        f"| {found['error_fp32']:.1e} | {'equal' if found['tokens_equal'] else '**differ**'} "
+        f"| {found['error_bf16']:.1e} | {ratio:.2f} |"
+    )
+
+
+def stored() -> dict[str, Any]:
+    """What docs/support.json holds."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"made": {}, "models": {}}
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, store, render; returns the exit status: 1 if a promised model is not reached."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.matrix", description="Make the support matrix.")
+    parser.add_argument("--models", nargs="+", choices=list(BY_NAME), default=list(BY_NAME), metavar="MODEL")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
+    parser.add_argument("--target", choices=("reference", "cpu"), default="reference")
+    parser.add_argument("--render", action="store_true", help="measure nothing")
+    chosen = parser.parse_args(arguments)
+    results = stored()
+    if not chosen.render:
+        versions = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
+        results["made"] = {**versions, "target": chosen.target}
+        _warm()
+        for name in chosen.models:
+            for form in chosen.forms:
+                found = measure_apart(name, form, chosen.target)
+                results["models"].setdefault(name, {})[form] = found
+                print(f"{name}, {form}: {found.get('stopped') or _row(name, form, found)}", flush=True)
+                RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    PAGE.write_text(render(results))
+    broken = [
+        c.name for c in DENSE if c.promised and any("stopped" in f for f in results["models"].get(c.name, {}).values())
+    ]
+    if broken:
+        print(f"promised but not reached: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Decode steps of a model in the two forms in which users meet the backend, and what they gave.
+
+*direct*: the compiled model is called with a static cache. *generate*: ``model.generate`` compiles its own decode step.
+Either way the prompt is read by plain torch, and a run can be *forced* along given tokens (teacher forcing), so that
+every step of two runs has the same input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import transformers
+
+from onelaunch.frontend import backend as backend_module
+from onelaunch.frontend import stats
+from onelaunch.frontend.fallback import Fallback
+from tests.support.configurations import Configuration
+
+OPTIONS = {"fallback": "error", "cache": False}
+Compile = Callable[[torch.nn.Module], Callable[..., Any]]
+
+
+@dataclasses.dataclass
+class Run:
+    """What the steps after the prompt gave: logits [B, steps, V] in fp32, and the cache at the end."""
+
+    logits: torch.Tensor
+    tokens: torch.Tensor  # [B, steps]: what each step's logits choose
+    cache: list[torch.Tensor]
+    steps: int  # calls after the prompt
+
+
+@dataclasses.dataclass
+class Counts:
+    """What was compiled while a run was counted."""
+
+    graphs: int = 0
+    programs: int = 0
+    launches: int = 0
+    torch_parts: int = 0
+    tasks: int = 0  # of the program that ran last
+    events: int = 0
+    wrapped: list[str] = dataclasses.field(default_factory=list)
+    fallbacks: list[Fallback] = dataclasses.field(default_factory=list)
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[Counts]:
+    """Counts what is compiled and launched inside; read it afterwards, before torch is reset."""
+    before = {id(r) for r in stats.records()}
+    found = Counts()
+    yield found
+    for record in (r for r in stats.records() if id(r) not in before):
+        found.graphs += 1
+        found.torch_parts += record.torch_parts
+        found.fallbacks += record.fallbacks
+        if record.wrapped:
+            found.wrapped.append(record.wrapped)
+        for segment in record.live:
+            found.programs += len(segment.programs)
+            found.launches += segment.launches
+            found.tasks, found.events = len(segment.programs[-1].tasks), len(segment.programs[-1].events)
+
+
+def compiled(target: str, *, dynamic: bool | None = None, **options: Any) -> Compile:
+    """How the direct form compiles a model for ``target``; nothing may stay in torch."""
+
+    def make(model: torch.nn.Module) -> Callable[..., Any]:
+        settings = {"target": target, **OPTIONS, **options}
+        return torch.compile(model, backend=backend_module.backend, fullgraph=True, dynamic=dynamic, options=settings)
+
+    return make
+
+
+def prompt(configuration: Configuration, batch: int, length: int, seed: int = 1) -> torch.Tensor:
+    """Random token numbers, none of them special."""
+    limit = min(configuration.config().vocab_size, 250)
+    return torch.randint(3, limit, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def direct(
+    configuration: Configuration,
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    steps: int,
+    *,
+    compile: Compile | None = None,
+    forced: torch.Tensor | None = None,
+    length: int | None = None,
+    damage: Callable[[Any], None] | None = None,
+) -> Run:
+    """Greedy steps after the prompt ``ids``, along ``forced`` [B, steps] if given, in a cache of ``length`` positions
+    (default: full after the last step). ``damage`` may change the cache that the prompt left.
+    """
+    batch, start = ids.shape
+    length = length or start + steps
+    cache = transformers.StaticCache(config=model.config, max_cache_len=length)
+    out = model(input_ids=ids, past_key_values=cache, use_cache=True)
+    first = out.logits[:, -1].argmax(-1, keepdim=True)
+    if damage is not None:
+        damage(cache)
+    call = model if compile is None else compile(model)
+    logits = []
+    token = first
+    for step in range(steps):
+        token = token if forced is None else forced[:, step : step + 1]
+        inputs = _extra(configuration, batch, start + step, length)
+        made = call(input_ids=token, past_key_values=cache, use_cache=True, **inputs).logits[:, -1]
+        logits.append(made.float().clone())
+        token = made.argmax(-1, keepdim=True)
+    stacked = torch.stack(logits, 1)
+    return Run(stacked, stacked.argmax(-1), contents(cache), steps)
+
+
+def _extra(configuration: Configuration, batch: int, position: int, length: int) -> dict[str, torch.Tensor]:
+    found = {}
+    if configuration.positions:
+        found["position_ids"] = torch.full((batch, 1), position)
+    if configuration.mask:
+        found["attention_mask"] = (torch.arange(length) <= position).long().expand(batch, length).contiguous()
+    return found
+
+
+class _Forced(transformers.LogitsProcessor):
+    """Chooses the given tokens whatever the model says."""
+
+    def __init__(self, tokens: torch.Tensor, start: int) -> None:
+        self.tokens, self.start = tokens, start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        wanted = self.tokens[:, input_ids.shape[1] - self.start]
+        return torch.full_like(scores, -torch.inf).scatter(1, wanted[:, None], 0.0)
+
+
+@torch.no_grad()
+def generate(
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    steps: int,
+    *,
+    target: str | None = None,
+    forced: torch.Tensor | None = None,
+    padding: int = 0,
+    mode: str | None = None,
+) -> Run:
+    """``steps`` compiled calls of ``model.generate``; ``padding``: how many tokens left of the last row are none.
+
+    ``forced`` [B, steps]: the inputs of the steps. ``target`` None: plain torch.
+    """
+    mask = torch.ones_like(ids)
+    if padding:
+        mask[-1, :padding] = 0
+    settings: dict[str, Any] = {"disable_compile": True}
+    if target is not None:
+        config = transformers.CompileConfig(backend="onelaunch", mode=mode, options={"target": target, **OPTIONS})
+        config._compile_all_devices = True
+        settings = {"compile_config": config}
+    if forced is not None:  # the token that the last step chooses is nobody's input
+        tokens = torch.cat([forced, forced[:, -1:]], 1)
+        settings["logits_processor"] = transformers.LogitsProcessorList([_Forced(tokens, ids.shape[1])])
+    model.__dict__.pop("_compiled_call", None)
+    model._last_compile_config = None
+    out = model.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=steps + 1,
+        do_sample=False,
+        cache_implementation="static",
+        return_dict_in_generate=True,
+        output_logits=True,
+        **settings,
+    )
+    logits = torch.stack(out.logits[1:], 1).float()
+    return Run(logits, logits.argmax(-1), contents(out.past_key_values), logits.shape[1])
+
+
+def contents(cache: Any) -> list[torch.Tensor]:
+    """Keys and values of all layers."""
+    return [t.detach().float().clone() for layer in cache.layers for t in (layer.keys, layer.values)]

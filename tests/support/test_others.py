@@ -1,0 +1,65 @@
+"""The rest of the census' dense models, odd sizes, and changing batches: reached, and right."""
+
+import pytest
+
+from tests.support import judge
+from tests.support import steps
+from tests.support.configurations import BY_NAME
+from tests.support.configurations import ODD
+from tests.support.configurations import OTHERS
+
+PROMPT = 6
+
+
+@pytest.mark.parametrize("name", [c.name for c in OTHERS if "direct" not in c.unreached])
+def test_direct(name):
+    agree(BY_NAME[name], 1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [c.name for c in OTHERS if "generate" not in c.unreached])
+def test_generate(name):
+    configuration = BY_NAME[name]
+    model = configuration.model()
+    ids = steps.prompt(configuration, 2, PROMPT)
+    padding = 2 if configuration.pads else 0
+    eager = steps.generate(model, ids, 13, padding=padding)
+    with steps.counted() as counts:
+        got = steps.generate(model, ids, 13, padding=padding, target="reference")
+    assert not judge.differences(got, eager)
+    assert not judge.one_launch_a_step(counts, 13)
+
+
+@pytest.mark.parametrize("name", [c.name for c in ODD])
+def test_odd_sizes(name):
+    agree(BY_NAME[name], 2, 4)
+
+
+@pytest.mark.parametrize("name", [ODD[0].name, ODD[1].name])
+def test_odd_sizes_on_cpu(name):
+    agree(BY_NAME[name], 2, 8, target="cpu")
+
+
+def test_batches_of_a_dynamic_graph():
+    """One graph with a symbolic batch: 3 and 5 rows share nothing but the graph; each bucket has its program."""
+    configuration = BY_NAME["Llama"]
+    model = configuration.model()
+    step = steps.compiled("reference", dynamic=True)(model)
+    with steps.counted() as counts:
+        for batch in (3, 5, 4, 3):
+            ids = steps.prompt(configuration, batch, PROMPT)
+            eager = steps.direct(configuration, model, ids, 3)
+            got = steps.direct(configuration, model, ids, 3, compile=lambda _: step)
+            assert not judge.differences(got, eager)
+    assert counts.launches == 12 and not counts.fallbacks and not counts.torch_parts
+    assert counts.graphs == 1 and counts.programs == 2
+
+
+def agree(configuration, batch, count, target="reference"):
+    model = configuration.model()
+    ids = steps.prompt(configuration, batch, PROMPT)
+    eager = steps.direct(configuration, model, ids, count)
+    with steps.counted() as counts:
+        got = steps.direct(configuration, model, ids, count, compile=steps.compiled(target))
+    assert not judge.differences(got, eager)
+    assert not judge.one_launch_a_step(counts, count)
