@@ -177,6 +177,14 @@ def test_generated_tables_are_their_results(page: Path):
         assert content == markdown(load(name)), f"python -m benchmarks.tables {page.name} fills it"
 
 
+def test_tables_of_quality_are_their_results():
+    from benchmarks.quality_table import fill
+
+    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    assert "<!-- quality: quality-cpu -->" in page
+    assert fill(page) == page, "python -m benchmarks.quality_table docs/benchmarks.md fills it"
+
+
 def test_the_tables_are_where_readers_look():
     for page in ("README.md", "docs/benchmarks.md"):
         assert "<!-- results: decode-cpu -->" in (ROOT / page).read_text(encoding="utf-8"), page
