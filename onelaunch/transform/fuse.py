@@ -142,7 +142,7 @@ _ACC_SHIFT = 1 << 20  # keeps the numbers of moved sums apart from those that ar
 def _in_contractions(nest: object, load: Expr) -> bool:
     from onelaunch.graph.expr import walk
 
-    return any(load in set(walk(c.x)) for c in nest.contractions)  # type: ignore[attr-defined]
+    return any(load in set(walk(e)) for c in nest.contractions for e in (c.x, c.w))  # type: ignore[attr-defined]
 
 
 def _column_of(source: object, load: Expr) -> Expr | None:

@@ -5,7 +5,7 @@ after   out[t, n] = f(@0)  with contraction k: x(t, k), %w[n, k]
 
 The matrix is recognised by its form: a load whose indices depend on one variable of the nest (the column, which becomes
 the last variable) and on k, while the other factor does not depend on the column. Declines for small products, where
-the generic loops are as good.
+the generic loops are as good, and for integers and f64, because finished sums are fp32.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 
 from onelaunch.graph import build
+from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import loads
@@ -42,7 +43,7 @@ def linearise(graph: Graph) -> int:
 def linear(nest: Nest, weights: set[str]) -> Nest:
     """``nest`` with its contraction taken out of the body, or ``nest`` itself where there is none."""
     for e in walk(nest.body):
-        if e.op is not Op.REDUCE or e.attr != "sum" or e.args[1].op is not Op.MUL:
+        if e.op is not Op.REDUCE or e.attr != "sum" or e.args[1].op is not Op.MUL or e.dtype.compute is not DType.F32:
             continue
         found = _split(nest, e, weights)
         if found is not None:
