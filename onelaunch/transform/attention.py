@@ -45,6 +45,8 @@ def _attend(node: Node, table: dict[str, Node], users: dict[str, list[Node]], st
     sums = [e for e in walk(body) if e.op is Op.REDUCE]
     if len(sums) != 1 or sums[0].attr != "sum" or sums[0].args[1].op is not Op.MUL:
         return None
+    if sums[0].dtype.compute is not DType.F32:  # an attention's result is fp32
+        return None
     key, product = sums[0].args
     for p, v in (product.args, product.args[::-1]):
         probability = _strip(p)
@@ -58,7 +60,8 @@ def _attend(node: Node, table: dict[str, Node], users: dict[str, list[Node]], st
         if scores is None or not value:
             continue
         found = _scores(scores, key, table)
-        if found is None or node.nest.vars[-1] not in v.free or node.nest.vars[-1] in found[0].free:
+        last = node.nest.vars[-1]
+        if found is None or last not in v.free or any(last in part.free for part in found):
             continue
         score, head, q, k = found
         attention = Attention(key, head, q, k, v, score, None, None, None, masked="nan")

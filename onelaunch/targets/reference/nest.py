@@ -100,6 +100,8 @@ def _counting(a: Attention, frame: Frame) -> torch.Tensor | None:
         counts = below if counts is None else counts & below
     if a.scan is not None:
         seen = frame.child({}, counts).value(a.scan)
+        if a.masked == "all":  # a row that sees no position takes every one
+            seen = seen | ~seen.any(frame.plan.axis[a.key], keepdim=True)
         counts = seen if counts is None else counts & seen
     return counts
 
