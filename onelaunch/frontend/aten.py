@@ -295,7 +295,7 @@ def _split(low: Lowering, x: Any, sizes: Any, dim: Any = 0) -> list[Value]:
     return parts
 
 
-@rule("split", "chunk", "unbind", "unsafe_split")
+@rule("split", "split_copy", "chunk", "unbind", "unbind_copy", "unsafe_split")
 def _pieces(low: Lowering, x: Any, size: Any = 0, dim: Any = 0) -> list[Value]:
     if "unbind" in str(low.node.target):
         source = low.value(x)
@@ -351,7 +351,7 @@ def _pad(low: Lowering, x: Any, padding: Sequence[Any], value: Any = 0) -> Value
     return low.emit(meta(low), body)
 
 
-@rule("diagonal")
+@rule("diagonal", "diagonal_copy")
 def _diagonal(low: Lowering, x: Any, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Value:
     source = low.value(x)
     rank, shift = len(source.shape), low.static(offset)

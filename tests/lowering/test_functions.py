@@ -205,6 +205,17 @@ def test_sizes_that_change(target: str) -> None:
             compare(step(x, w), f(x, w))
 
 
+@BOTH
+def test_attention_that_may_see_nothing(target: str) -> None:
+    def attention(q, k, v, position):
+        seen = torch.arange(13) <= position[:, None, None, None]
+        bias = torch.where(seen, 0.0, torch.finfo(torch.float32).min)
+        return torch.softmax(q @ k.mT + bias, -1) @ v
+
+    args = real(3, 4, 1, 16), real(3, 4, 13, 16), real(3, 4, 13, 16), torch.tensor([3, -1, 12])
+    assert_same(attention, *args, target=target)
+
+
 def test_attention_of_every_form() -> None:
     def attention(q, k, v, mask, bias):
         return (
