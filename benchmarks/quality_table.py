@@ -1,7 +1,7 @@
 """The table of ``benchmarks.quality`` results: ``python -m benchmarks.quality_table [--check] FILE...``.
 
-In a Markdown file, the text between ``<!-- quality: NAME -->`` and ``<!-- end of quality -->`` is replaced by the table of
-``benchmarks/results/NAME.json``. ``--check`` changes nothing, and fails where a file is not what it would be.
+In a Markdown file, the text between ``<!-- quality: NAME -->`` and ``<!-- end of quality -->`` is replaced by the table
+of ``benchmarks/results/NAME.json``. ``--check`` changes nothing, and fails where a file is not what it would be.
 """
 
 from __future__ import annotations
