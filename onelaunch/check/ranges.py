@@ -112,6 +112,8 @@ class Ranges:
             d = int(t.args[1].value)
             low, high = self.of(t.args[0])
             self._narrow(t.args[0], (max(low, interval[0] * d), min(high, interval[1] * d + d - 1)))
+        elif t.op is Op.MOD and t.args[1].is_const and t.args[1].value > 0 and t.dtype is DType.I64:
+            self._narrow(t.args[0], _with_remainder(self.of(t.args[0]), interval, int(t.args[1].value)))
 
     def _compute(self, e: Expr) -> Interval:
         found = self._shape(e)
@@ -157,6 +159,21 @@ class Ranges:
             return whole
         inner = self.of(source)
         return inner if _fits(inner, e.dtype) else whole
+
+
+def _with_remainder(whole: Interval, remainder: Interval, d: int) -> Interval:
+    """The part of ``whole`` between its first and its last number whose remainder by ``d`` is in ``remainder``."""
+    low, high = whole
+    first, last = max(remainder[0], 0), min(remainder[1], d - 1)
+    if first > last:
+        return 1, 0
+    if not math.isinf(low):
+        at = low % d
+        low += first - at if at < first else d - at + first if at > last else 0
+    if not math.isinf(high):
+        at = high % d
+        high -= at - last if at > last else at + d - last if at < first else 0
+    return low, high
 
 
 def _fits(interval: Interval, dtype: DType) -> bool:

@@ -12,6 +12,7 @@ from torch.fx import Graph
 from torch.fx import GraphModule
 from torch.fx import Node
 
+from onelaunch.errors import CheckError
 from onelaunch.errors import UnsupportedError
 from onelaunch.frontend.calling import Runner
 from onelaunch.frontend.calling import finishing
@@ -82,13 +83,13 @@ class _Made:
         self.refused: list[Fallback] = []
 
     def runner(self, module: GraphModule, constants: set[str]) -> Runner:
-        """A segment for ``module``, or torch where it is unsupported as a whole."""
+        """A segment for ``module``, or torch where it is unsupported as a whole or its program has no certificate."""
         try:
             segment = self.make(module, constants, len(self.segments))
-        except UnsupportedError as e:
+        except (UnsupportedError, CheckError) as e:
             if self.strict:
                 raise
-            self.refused.append(of_graph(str(e)))
+            self.refused.append(of_graph(" ".join(str(e).split())))
             return module.forward
         self.segments.append(segment)
         return segment
