@@ -108,7 +108,8 @@ class _Analysis:
                 at_key = at_key.where(build.lt(a.key, a.stop), True)
             if a.scan is not None:
                 yield a.scan, self._keep(at_key)
-                at_key = at_key.where(a.scan, True)
+                if a.masked != "all":  # such a row takes positions for which scan is false
+                    at_key = at_key.where(a.scan, True)
             yield a.score, self._keep(at_key)
             yield a.k, self._keep(at_key.with_variable(a.head))
             yield a.v, self._keep(at_key)
