@@ -55,7 +55,9 @@ def owners(cut: Partition, outputs: list[Any]) -> list[tuple[int, Node] | None]:
 def _repeats(output: Node) -> bool:
     """An expanded view: one place of memory is several elements, so nothing can be stored in its layout."""
     value = output.meta["val"]
-    return any(stride == 0 for size, stride in zip(value.shape, value.stride(), strict=True) if size != 1)
+    dims = zip(value.shape, value.stride(), strict=True)
+    # Symbolic sizes and strides are not compared: that would add a guard.
+    return any(isinstance(step, int) and step == 0 and not (isinstance(n, int) and n == 1) for n, step in dims)
 
 
 def _reads(output: Node, cut: Partition) -> list[Node]:
