@@ -27,7 +27,7 @@ from benchmarks.tables import notes
 from benchmarks.text import PASSAGE
 from benchmarks.torch_peers import TorchPeer
 from benchmarks.verdict import judge
-from onelaunch.models.generation import BACKEND
+from onelaunch.models.decode_step import BACKEND
 from onelaunch.models.loaded import LoadedModel
 from onelaunch.models.source import load_model
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from onelaunch.models.decode_state import DecodeState
-from onelaunch.models.generation import compile_step
+from onelaunch.models.decode_step import Backend
+from onelaunch.models.decode_step import DecodeStep
 
 CAPACITY = 256
 
@@ -29,7 +29,7 @@ class TorchPeer:
         name: str,
         model: Any,
         prompts: list[list[int]],
-        backend: str | Callable[..., Any] | None,
+        backend: Backend,
         options: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class TorchPeer:
         self._state = DecodeState(model, prompts, CAPACITY, pad_id=0)
         with torch.no_grad():
             self._state.prefill()
-        self._forward = compile_step(model, self._state, backend, options)
+        self._step = DecodeStep(model, backend, options)
         self.step()  # compiles
         self.rewind()
 
@@ -51,7 +51,7 @@ class TorchPeer:
     @torch.no_grad()
     def step(self) -> None:
         """One step with the token at hand."""
-        self._forward(**self._state.arguments())
+        self._step(self._state)
         self._state.positions.add_(1)
 
     @torch.no_grad()
@@ -61,7 +61,7 @@ class TorchPeer:
         rows = []
         for token in tokens:
             self._state.tokens.fill_(token)
-            rows.append(self._forward(**self._state.arguments()).logits[0, -1].float())
+            rows.append(self._step(self._state)[0, -1].float())
             self._state.positions.add_(1)
         self.rewind()
         return torch.stack(rows)

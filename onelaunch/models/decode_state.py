@@ -30,8 +30,9 @@ def has_sliding_layers(cache: Any) -> bool:
 class DecodeState:
     """One batch being decoded.
 
-    Rows are padded on the left to one length. A single prompt, or prompts of one length, need no mask: the model
-    builds its own from the cache's counter. Otherwise the step takes a mask over the whole cache, as ``generate`` does.
+    Rows are padded on the left to one length. A single prompt, or prompts of one length, need no mask: most models
+    build their own from the cache's counter. Otherwise, or after ``use_masks``, the step takes a mask over the whole
+    cache, as ``generate`` gives it.
 
     Attributes:
         tokens: int64 [batch, 1], the tokens to feed next.
@@ -54,6 +55,7 @@ class DecodeState:
         longest = max(range(len(prompts)), key=lambda row: len(prompts[row]))
         self._slot = self.positions[longest]  # a view: the position of an unpadded row is the slot written next
         self._capacity = capacity
+        self._masked = False
         self._masks: Any = None
 
     def prefill(self) -> torch.Tensor:
@@ -64,9 +66,14 @@ class DecodeState:
             arguments["position_ids"] = (self._real.cumsum(-1) - 1).clamp_(min=0)
         logits = self._logits(self._model(**self._only_accepted(arguments, logits_to_keep=1)))
         if self._padded:
-            self._real = torch.cat([self._real, self._real.new_ones(len(self._ids), 1)], dim=-1)
-            self._masks = self._make_masks()
+            self.use_masks()
         return logits
+
+    def use_masks(self) -> None:
+        """From now on, give the step its masks; nothing where it has them. Not before ``prefill``."""
+        if not self._masked:
+            self._masked = True
+            self._renew_masks()
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the next decode step."""
@@ -76,7 +83,7 @@ class DecodeState:
             "past_key_values": self.cache,
             "use_cache": True,
         }
-        if self._padded:
+        if self._masked:
             arguments["attention_mask"] = self._masks
         return self._only_accepted(arguments, logits_to_keep=1)
 
@@ -84,19 +91,19 @@ class DecodeState:
         """After a step: take ``tokens`` (int64 [batch, 1]) as the next inputs and move one position on."""
         self.tokens = tokens
         self.positions.add_(1)
-        if not self._padded:
+        if not self._masked:
             return
         if has_sliding_layers(self.cache):  # their masks shift with the window: made anew, as generate does
-            self._real = torch.cat([self._real, self._real.new_ones(len(tokens), 1)], dim=-1)
-            self._masks = self._make_masks()
+            self._renew_masks()
             return
         for mask in self._masks.values() if isinstance(self._masks, dict) else [self._masks]:
             mask.index_fill_(-1, self._slot, True if mask.dtype == torch.bool else 0.0)
 
-    def _make_masks(self) -> Any:
-        """The next masks by transformers' own function: [batch, 1, 1, cache], or a dict of these by layer type."""
+    def _renew_masks(self) -> None:
+        """Make the next step's masks by transformers' own function: [batch, 1, 1, cache], or a dict by layer type."""
         from transformers.masking_utils import create_masks_for_generate
 
+        self._real = torch.cat([self._real, self._real.new_ones(len(self._ids), 1)], dim=-1)
         make = getattr(self._model, "create_masks_for_generate", create_masks_for_generate)
         masks = make(
             config=self._model.config,
@@ -106,8 +113,9 @@ class DecodeState:
             position_ids=self.positions,
         )
         if isinstance(masks, dict):
-            return {name: mask if mask is None else mask.contiguous() for name, mask in masks.items()}
-        return masks.contiguous()
+            self._masks = {name: mask.contiguous() for name, mask in masks.items()}
+        else:
+            self._masks = masks.contiguous()
 
     def _only_accepted(self, arguments: dict[str, Any], **optional: Any) -> dict[str, Any]:
         """Models differ in whether they take positions and ``logits_to_keep``; what one lacks it works out itself."""

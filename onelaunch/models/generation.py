@@ -9,18 +9,16 @@ from dataclasses import field
 from typing import Any
 
 import torch
-from torch._dynamo.exc import BackendCompilerFailed
 
-from onelaunch.errors import OnelaunchError
 from onelaunch.errors import UserError
 from onelaunch.models.decode_state import DecodeState
 from onelaunch.models.decode_state import cache_capacity
-from onelaunch.models.decode_state import has_sliding_layers
+from onelaunch.models.decode_step import BACKEND
+from onelaunch.models.decode_step import Backend
+from onelaunch.models.decode_step import DecodeStep
 from onelaunch.models.loaded import LoadedModel
 from onelaunch.models.operators import OperatorCounter
 from onelaunch.models.sampling import Sampler
-
-BACKEND = "onelaunch"
 
 OnToken = Callable[[int, int], None]
 """Called with (row, token id) for each new token."""
@@ -59,19 +57,13 @@ class Generator:
 
     Args:
         loaded: the model.
-        backend: a ``torch.compile`` backend name, or a function, for the decode step; None runs it uncompiled.
+        backend: of the decode step; None runs it uncompiled.
         options: the backend's options.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        backend: str | Callable[..., Any] | None = BACKEND,
-        options: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, backend: Backend = BACKEND, options: dict[str, Any] | None = None) -> None:
         self.loaded = loaded
-        self._backend, self._options = backend, options
-        self._step: Callable[..., Any] | None = None
+        self._step = DecodeStep(loaded.model, backend, options)
 
     def check(self, prompts: list[list[int]], max_new_tokens: int) -> None:
         """Raise a ``UserError`` for what cannot be generated: no tokens, or more than the model has positions for."""
@@ -166,32 +158,9 @@ class Generator:
         return tokens
 
     def _one_step(self, state: DecodeState, sampler: Sampler) -> torch.Tensor:
-        if self._step is None:
-            self._step = compile_step(self.loaded.model, state, self._backend, self._options)
-        try:
-            logits = self._step(**state.arguments()).logits
-        except BackendCompilerFailed as failure:
-            if isinstance(failure.inner_exception, OnelaunchError):  # torch wraps what a backend raises
-                raise failure.inner_exception from None
-            raise
-        tokens = sampler(logits)
+        tokens = sampler(self._step(state))
         state.advance(tokens)
         return tokens
-
-
-def compile_step(
-    model: Any, state: DecodeState, backend: str | Callable[..., Any] | None, options: dict[str, Any] | None
-) -> Callable[..., Any]:
-    """``model.forward`` compiled as one graph for steps like ``state``'s.
-
-    Sizes stay constants (``dynamic=False``), except where sliding layers count steps in a Python integer: each count
-    would be another graph, so Dynamo is left to make it a symbol after the first.
-    """
-    if backend is None:
-        forward: Callable[..., Any] = model.forward
-        return forward
-    dynamic = None if has_sliding_layers(state.cache) else False
-    return torch.compile(model.forward, backend=backend, fullgraph=True, dynamic=dynamic, options=options)
 
 
 def graphs_compiled() -> int:

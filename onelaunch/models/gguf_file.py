@@ -11,13 +11,14 @@ from onelaunch.models.build import ModelLoadError
 from onelaunch.models.build import build_model
 from onelaunch.models.build import first_line
 from onelaunch.models.build import quiet_transformers
-from onelaunch.models.digits import split_digits_as_learned
+from onelaunch.models.byte_level import correct_byte_level
 from onelaunch.models.gguf_header import GgufHeader
 from onelaunch.models.gguf_reader import Progress
 from onelaunch.models.gguf_reader import lend_fast_reader
 from onelaunch.models.loaded import LoadedModel
 from onelaunch.models.loaded import find_stop_ids
 
+BYTE_LEVEL = "gpt2"  # the format's name for byte-level BPE, whatever the model
 # The metadata keys of special tokens, and the names that transformers gives them.
 SPECIAL = {
     "bos_token": "tokenizer.ggml.bos_token_id",
@@ -89,5 +90,6 @@ def _tokenizer(header: GgufHeader) -> Any:
     template = header.get("tokenizer.chat_template")
     if template:
         tokenizer.chat_template = template
-    split_digits_as_learned(tokenizer)
+    if header.get("tokenizer.ggml.model") == BYTE_LEVEL:
+        correct_byte_level(tokenizer)
     return tokenizer
