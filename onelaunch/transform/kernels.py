@@ -48,12 +48,18 @@ def _rename_variables(nest: Nest) -> Nest:
     if nest.attention is not None:
         mapping[nest.attention.key] = var("key", nest.attention.key.args[0])
         mapping[nest.attention.head] = var("head", nest.attention.head.args[0])
-    count = 0
+    named = len(mapping)
+
+    def name(v: Expr) -> None:
+        if v not in mapping:
+            for outer in sorted(v.args[0].free, key=str):  # extents may depend on outer variables (a running sum)
+                name(outer)
+            mapping[v] = var(f"r{len(mapping) - named}", substitute(v.args[0], mapping))
+
     for root in nest.exprs():
         for e in walk(root):
-            if e.op is Op.REDUCE and e.args[0] not in mapping:
-                mapping[e.args[0]] = var(f"r{count}", substitute(e.args[0].args[0], mapping))
-                count += 1
+            if e.op is Op.REDUCE:
+                name(e.args[0])
     memo = dict(mapping)
     moved = nest.map(lambda root: rewrite(root, lambda _: None, memo))
     attention = moved.attention

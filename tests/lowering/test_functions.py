@@ -74,7 +74,8 @@ def test_every_view_as_users_write_it() -> None:
             x[..., -1] + 1, x[1:, ::2] * 1, x[:, -2:] - 1, torch.cat([a, c, b], -1), torch.stack([y, y + 1], 1),
             y.repeat(2, 3), y.repeat_interleave(3, 0), y[None].expand(4, -1, -1) + x.sum(), x.flip(0, 2), y.roll(2, 0),
             x.flatten(1) + 0.5, x.unflatten(-1, (7, 1)) + 1, F.pad(y, (1, 2, 0, 1)), x.chunk(2, 1)[1] * 2, y.t() + 1,
-            torch.stack(x.unbind(1), -1), y.tril(), y.triu(1), torch.outer(y[0], y[1]), y.diagonal() + 1, x.movedim(0, 1) * 3,
+            torch.stack(x.unbind(1), -1),
+            y.tril(), y.triu(1), torch.outer(y[0], y[1]), y.diagonal() + 1, x.movedim(0, 1) * 3,
             torch.roll(x, (1, -2), (0, 2)), y.squeeze() + x.new_zeros(7), torch.zeros_like(x), torch.full((2,), 3.5),
         )  # fmt: skip
 
@@ -87,7 +88,8 @@ def test_reductions_as_users_write_them() -> None:
             x.sum(), x.sum(-1), x.mean((0, 1), keepdim=True), x.amax(1), x.amin(-1), x.prod(-1), x.var(-1), x.std(0),
             x.var(-1, correction=0), n.sum(), n.prod(0), b.any(), b.all(-1), x.norm(dim=-1), x.logsumexp(-1),
             x.softmax(1), x.log_softmax(-1), x.cumsum(1), n.cumsum(0), x.argmax(-1), x.max(1), x.min(), x.argmin(),
-            F.normalize(x, dim=-1), torch.var_mean(x, -1), F.layer_norm(x, (5, 7)), F.rms_norm(x, (7,)), x.count_nonzero(),
+            F.normalize(x, dim=-1), torch.var_mean(x, -1), F.layer_norm(x, (5, 7)),
+            F.rms_norm(x, (7,)), x.count_nonzero(),
             torch.linalg.vector_norm(x, dim=0),  b.sum(-1), x.nansum(), F.softmin(x, -1),
         )  # fmt: skip
 
@@ -110,7 +112,8 @@ def test_gathers_as_users_write_them() -> None:
     def gathers(table, ids, x):
         return (
             F.embedding(ids, table), table[ids], table[:, ids[0] % 5], x.index_select(0, ids[1]),
-            torch.gather(x, 1, ids.T[:2] % 5), table.index_select(1, ids[0] % 5), torch.take_along_dim(x, x.argmax(1)[:, None], 1),
+            torch.gather(x, 1, ids.T[:2] % 5), table.index_select(1, ids[0] % 5),
+            torch.take_along_dim(x, x.argmax(1)[:, None], 1),
              x[ids[0]] + table[ids[1]], x[-1], x[[0, 2]], torch.take(x, ids),
         )  # fmt: skip
 

@@ -75,14 +75,16 @@ def test_the_query_in_front_of_its_own_value() -> None:
     assert_runs(compiled(f, *args), f, *args)
 
 
+def twice(p, v):
+    return p @ v + p.sum(-1, keepdim=True)
+
+
 OTHERS = {
     "probabilities are an output": lambda q, k, v: (torch.softmax(q @ k.mT, -1), torch.softmax(q @ k.mT, -1) @ v),
     "softmax over queries": lambda q, k, v: torch.softmax(q @ k.mT, -2) @ v,
     "log softmax": lambda q, k, v: torch.log_softmax(q @ k.mT, -1) @ v,
     "scores of no product": lambda q, k, v: torch.softmax(k[..., 0][:, :, None] + q[..., :1], -1) @ v,
-    "probabilities used twice": lambda q, k, v: (lambda p: p @ v + p.sum(-1, keepdim=True))(
-        torch.softmax(q @ k.mT, -1)
-    ),
+    "probabilities used twice": lambda q, k, v: twice(torch.softmax(q @ k.mT, -1), v),
     "f64": lambda q, k, v: written(q.double(), k.double(), v.double()),
 }
 

@@ -128,6 +128,15 @@ def test_dear_values_of_many_users_are_stored_once() -> None:
     assert len(free.nodes) == 3
 
 
+def test_running_sums_inside_sums() -> None:
+    def f(x):
+        return (x.cumsum(-1) * x.cumsum(0)).tanh().sum(-1, keepdim=True) * x.cumsum(-1).exp()
+
+    args = (real(7, 5),)
+    for dependency in (1.0, 1e9):
+        assert_runs(compiled(f, *args, on=machine(dependency=dependency)), f, *args)
+
+
 def test_outputs_are_stored_whatever_they_cost() -> None:
     def f(x):
         y = x + 1

@@ -51,7 +51,8 @@ def cells(boxes) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("workers", [1, 3, 4, 7, 132])
 @pytest.mark.parametrize("function", [
-    lambda x, w: x @ w.T, lambda x, w: x.sin(), lambda x, w: x.softmax(-1), lambda x, w: w.sum(0), lambda x, w: w.cumsum(0),
+    lambda x, w: x @ w.T, lambda x, w: x.sin(), lambda x, w: x.softmax(-1), lambda x, w: w.sum(0),
+    lambda x, w: w.cumsum(0),
     lambda x, w: F.pad(x, (1, 1)) + 1,
 ])  # fmt: skip
 def test_tiles_cover_everything_once(function, workers: int) -> None:
@@ -193,7 +194,9 @@ class TestGolden(expecttest.TestCase):
         program = compiled(
             f, real(2, 32), real(24, 32), real(24), on=dataclasses.replace(FINE, workers=2), weights=(1, 2)
         )
-        self.assertExpectedInline(print_program(program), """\
+        self.assertExpectedInline(
+            print_program(program),
+            """\
 onelaunch program 1
 name "small"
 machine "synthetic"
@@ -228,4 +231,5 @@ task 3 op 1 kernel 1 on 4 3 tile 1:2 0:24 waits 0>=2 reads 3[1:2,0:24] writes 4[
 queue 0 tasks 0 2
 queue 1 tasks 1 3
 end
-""")
+""",
+        )
