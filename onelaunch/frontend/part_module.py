@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Container
 
 import torch
@@ -32,6 +33,9 @@ def part_modules(
 ) -> list[PartModule]:
     """One module a part. ``results``: (part, node) of what the caller wants besides what later parts read."""
     order = {n: i for i, n in enumerate(whole.graph.nodes)}
+    owned = _aliases(whole, cut)
+    for node in owned:
+        node.meta["val"] = node.meta["val"].clone()
     sizes = [n for n in whole.graph.nodes if n.op == "placeholder" and isinstance(n.meta.get("val"), torch.SymInt)]
     stored: dict[Node, Node] = {}  # value -> the argument that holds it since an earlier part
     reads: list[list[Node]] = []
@@ -50,6 +54,8 @@ def part_modules(
         outputs = dict.fromkeys(n for n in part.nodes if n in later)
         outputs.update({n: None for p, n in results if p == number})
         modules.append(_extract(whole, part, reads[number], list(outputs), views[number], constants))
+        if not part.lowered:
+            _own(modules[-1], owned)
     return modules
 
 
@@ -79,6 +85,32 @@ def _reads(part: Part, extra: list[Node], torch_nodes: set[Node], stored: dict[N
     for node in (*part.nodes, *extra):
         found.update({stored.get(n, n): None for n in operands(node, torch_nodes) if n not in inside})
     return found
+
+
+def _aliases(whole: GraphModule, cut: Partition) -> set[Node]:
+    """Tensors that torch's views take from an argument which is updated in place.
+
+    A later part must not get them as they are: it would see the update, or share memory with what it writes.
+    """
+    written = {n.args[0] for n in whole.graph.nodes if nodes.is_update(n)}
+    found: set[Node] = set()
+    for node in whole.graph.nodes:
+        if node in cut.torch_nodes and (nodes.is_view(node) or node.target is operator.getitem):
+            if any(o in written or o in found for o in operands(node, cut.torch_nodes)):
+                found.add(node)
+    return {n for n in found if isinstance(n.meta.get("val"), torch.Tensor)}
+
+
+def _own(part: PartModule, aliases: set[Node]) -> None:
+    """Give ``aliases`` among the part's results memory of their own."""
+    end = next(n for n in reversed(part.module.graph.nodes) if n.op == "output")
+    results = list(end.args[0])  # type: ignore[arg-type]
+    for i, node in enumerate(part.outputs):
+        if node in aliases:
+            with part.module.graph.inserting_after(results[i]):  # before any update of the argument
+                results[i] = part.module.graph.call_function(torch.ops.aten.clone.default, (results[i],))
+    end.args = (tuple(results),)
+    part.module.recompile()
 
 
 def _stored_by(part: Part) -> dict[Node, Node]:

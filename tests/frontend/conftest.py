@@ -29,10 +29,14 @@ class FakeSegment:
         output = next(n for n in module.graph.nodes if n.op == "output")
         assert isinstance(output.args[0], tuple)
         assert all(o.op == "call_function" and o not in updates for o in output.args[0])
+        self.written = [names.index(u.args[0].name) for u in updates]
         self.results = [o.meta["val"] for o in output.args[0]]
 
     def __call__(self, *args):
         self.launches += 1
+        written = {args[i].untyped_storage().data_ptr() for i in self.written}
+        others = {a.untyped_storage().data_ptr() for i, a in self.tensors(args) if i not in self.written}
+        assert not written & others  # the runtime refuses to update memory that another argument shares
         made = torch.fx.Interpreter(self.module).run(*args)
         fresh = []
         for value, meta in zip(made, self.results, strict=True):
@@ -43,6 +47,10 @@ class FakeSegment:
 
     def save(self):
         return None
+
+    @staticmethod
+    def tensors(args):
+        return [(i, a) for i, a in enumerate(args) if isinstance(a, torch.Tensor)]
 
 
 @dataclasses.dataclass

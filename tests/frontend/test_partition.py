@@ -105,8 +105,13 @@ def test_update_after_torch_has_read_the_old_value_through_a_view(harness):
         state.mul_(x.sin())
         return old, state.sum()
 
-    run(harness, f, X, X + 1)
-    run(harness, g, X, X + 1)
+    def h(state, x):
+        old = state.view(-1)[2:]
+        state.copy_(torch.cumsum(state, 0))
+        return old.exp() * 2, torch.cumsum(x.sin(), 0)
+
+    for function in (f, g, h):
+        run(harness, function, X, X + 1)
 
 
 def test_several_updates(harness):
