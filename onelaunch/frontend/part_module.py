@@ -95,9 +95,9 @@ def _aliases(whole: GraphModule, cut: Partition) -> set[Node]:
     written = {n.args[0] for n in whole.graph.nodes if nodes.is_update(n)}
     found: set[Node] = set()
     for node in whole.graph.nodes:
-        if node in cut.torch_nodes and (nodes.is_view(node) or node.target is operator.getitem):
-            if any(o in written or o in found for o in operands(node, cut.torch_nodes)):
-                found.add(node)
+        aliases = node in cut.torch_nodes and (nodes.is_view(node) or node.target is operator.getitem)
+        if aliases and any(o in written or o in found for o in operands(node, cut.torch_nodes)):
+            found.add(node)
     return {n for n in found if isinstance(n.meta.get("val"), torch.Tensor)}
 
 

@@ -8,7 +8,9 @@ import torch
 
 from onelaunch.frontend import backend as backend_module
 from onelaunch.frontend import compiler
+from onelaunch.frontend.lower import reason_against
 from onelaunch.frontend.options import parse
+from onelaunch.runtime.compiled import compile_segment
 
 
 class FakeSegment:
@@ -55,7 +57,9 @@ class FakeSegment:
 
 @dataclasses.dataclass
 class Harness:
-    """A backend over fake segments, and what it compiled."""
+    """A backend over stand-ins, or over the programs of a target, and what it compiled."""
+
+    target: str = ""  # empty: stand-ins
 
     refused: tuple = ()
     options: dict = dataclasses.field(default_factory=dict)
@@ -64,15 +68,21 @@ class Harness:
 
     def refuse(self, node):
         name = str(node.target)
-        return "refused by the test" if any(name.startswith(f"aten.{r}") for r in self.refused) else None
+        if any(name.startswith(f"aten.{r}") for r in self.refused):
+            return "refused by the test"
+        return reason_against(node) if self.target else None
 
-    def make(self, *args):
-        segment = FakeSegment(*args)
+    def make(self, module, constants, options, name):
+        segment = fake = FakeSegment(module, constants, options, name)
+        if self.target:
+            segment = compile_segment(module, constants, options, name)
+            segment.module, segment.constants, segment.results = module, constants, fake.results
         self.segments.append(segment)
         return segment
 
     def backend(self, gm, inputs, **kwargs):
-        done = compiler.compile_graph(gm, inputs, parse(self.options), self.make, self.refuse)
+        options = {"target": self.target, "cache": False} if self.target else {}
+        done = compiler.compile_graph(gm, inputs, parse(options | self.options), self.make, self.refuse)
         self.compilations.append(done)
         return done.run
 
@@ -101,9 +111,9 @@ def fresh_dynamo():
 
 
 @pytest.fixture
-def harness():
+def harness(request):
     with torch.no_grad():
-        yield Harness()
+        yield Harness(getattr(request, "param", ""))
 
 
 @pytest.fixture

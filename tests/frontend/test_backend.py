@@ -40,7 +40,7 @@ def test_names():
         assert getattr(onelaunch, name) is not None
     importlib.import_module("onelaunch.check")  # must not hide the function of the same name
     assert callable(onelaunch.check)
-    with pytest.raises(AttributeError, match="onelaunch.*has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"onelaunch.*has no attribute 'nothing'"):
         onelaunch.nothing  # noqa: B018
 
 

@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+pytestmark = pytest.mark.parametrize("harness", ["", "reference"], indirect=True, ids=["torch", "reference"])
+
 
 def check(harness, f, *args, calls=2, exact=True, **kwargs):
     """Run ``f`` eagerly and compiled on equal copies; results, aliasing of results and inputs must agree."""

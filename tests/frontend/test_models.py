@@ -31,8 +31,6 @@ def tiny(kind, **extra):
 
 MODELS = {
     "llama": {},
-    "qwen3": {},
-    "mistral": {"sliding_window": 16},
     "gemma2": {"sliding_window": 16, "query_pre_attn_scalar": 8},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
 }
@@ -63,8 +61,7 @@ def test_direct(harness, kind):
     assert len(harness.segments[-1].constants) == parameters
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+@pytest.mark.parametrize(("kind", "padded"), [("llama", False), ("gemma2", True)])
 def test_generate(harness, monkeypatch, named_backend, kind, padded):
     monkeypatch.setattr(compiler, "_runtime", lambda: harness.make)
     monkeypatch.setattr(compiler, "_lowering_table", lambda: harness.refuse)

@@ -7,6 +7,8 @@ import torch
 
 from onelaunch.errors import UnsupportedError
 
+pytestmark = pytest.mark.parametrize("harness", ["", "reference"], indirect=True, ids=["torch", "reference"])
+
 
 def run(harness, f, *args, calls=2, **kwargs):
     eager_args, compiled_args = copy.deepcopy(args), copy.deepcopy(args)
