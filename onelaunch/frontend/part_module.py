@@ -104,7 +104,7 @@ def _aliases(whole: GraphModule, cut: Partition) -> set[Node]:
 def _own(part: PartModule, aliases: set[Node]) -> None:
     """Give ``aliases`` among the part's results memory of their own."""
     end = next(n for n in reversed(part.module.graph.nodes) if n.op == "output")
-    results = list(end.args[0])  # type: ignore[arg-type]
+    results = list(end.args[0])
     for i, node in enumerate(part.outputs):
         if node in aliases:
             with part.module.graph.inserting_after(results[i]):  # before any update of the argument
