@@ -26,14 +26,14 @@ def arguments(shapes) -> list[torch.Tensor]:
     return [real(*shape) + 0.1 * n for n, shape in enumerate(shapes)]
 
 
-@settings(max_examples=60, **QUIET)
+@settings(max_examples=40, **QUIET)
 @given(functions)
 def test_on_the_reference(made) -> None:
     program, shapes, outputs = made
     assert_same(function_of(program, outputs), *arguments(shapes), limit=10)
 
 
-@settings(max_examples=15, **QUIET)
+@settings(max_examples=12, **QUIET)
 @given(functions)
 def test_on_the_cpu(made) -> None:
     program, shapes, outputs = made
