@@ -13,6 +13,11 @@ import torch
 
 from onelaunch.errors import UnsupportedError
 from onelaunch.frontend import attend
+from onelaunch.frontend import rules_creation
+from onelaunch.frontend import rules_gather
+from onelaunch.frontend import rules_layout
+from onelaunch.frontend import rules_product
+from onelaunch.frontend import rules_reduce
 from onelaunch.frontend.aten import RULES
 from onelaunch.frontend.aten import lower_integer
 from onelaunch.frontend.aten import lower_pointwise
@@ -27,7 +32,8 @@ from onelaunch.program.program import Symbol
 
 _INTEGER = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.floordiv: "floordiv",
             operator.mod: "mod"}  # fmt: skip
-assert attend  # registers the attention rule
+# Importing them registers their rules.
+RULE_MODULES = (attend, rules_creation, rules_gather, rules_layout, rules_product, rules_reduce)
 
 
 def lower(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from onelaunch.errors import UnsupportedError
-from onelaunch.frontend.aten import RULES
+from onelaunch.frontend.lower import RULES
 from tests.lowering.single import assert_close
 from tests.lowering.single import assert_eager
 from tests.lowering.single import refusal
