@@ -43,7 +43,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """A line on standard error."""
-        self._errors.print(text, markup=False)
+        self._errors.print(text, markup=False, soft_wrap=True)
 
     @staticmethod
     def write(text: str) -> None:

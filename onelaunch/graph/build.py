@@ -61,6 +61,7 @@ def reduce(kind: str, variable: Expr, body: Expr) -> Expr:
 
 
 def as_index(value: Expr | int) -> Expr:
+    """An index as an expression."""
     return value if isinstance(value, Expr) else const(value)
 
 
@@ -78,7 +79,7 @@ def cast(value: Expr, dtype: DType) -> Expr:
         return value
     if value.op is Op.CAST and value.args[0].dtype is dtype and value.dtype is DType.I64 and not dtype.is_float:
         return value.args[0]
-    if value.is_const and not (dtype in (DType.BF16, DType.F16)):
+    if value.is_const and dtype not in (DType.BF16, DType.F16):
         folded = fold_constants(Op.CAST, [value.value], dtype)
         if folded is not None:
             return const(folded, dtype)
@@ -86,6 +87,7 @@ def cast(value: Expr, dtype: DType) -> Expr:
 
 
 def add(a: Expr, b: Expr) -> Expr:
+    """``a + b``; integers as canonical sums."""
     dtype = promote(a.dtype, b.dtype)
     if dtype is DType.I64:
         return index.add(a, b)
@@ -93,6 +95,7 @@ def add(a: Expr, b: Expr) -> Expr:
 
 
 def sub(a: Expr, b: Expr) -> Expr:
+    """``a - b``; integers as canonical sums."""
     dtype = promote(a.dtype, b.dtype)
     if dtype is DType.I64:
         return index.add(a, index.mul(const(-1), b))
@@ -100,6 +103,7 @@ def sub(a: Expr, b: Expr) -> Expr:
 
 
 def mul(a: Expr, b: Expr) -> Expr:
+    """``a * b``; a float times 1 vanishes."""
     dtype = promote(a.dtype, b.dtype)
     if dtype is DType.I64:
         return index.mul(a, b)
@@ -110,12 +114,14 @@ def mul(a: Expr, b: Expr) -> Expr:
 
 
 def floordiv(a: Expr, b: Expr | int) -> Expr:
+    """``a // b``, rounding towards minus infinity."""
     b = as_index(b) if isinstance(b, int) else b
     dtype = promote(a.dtype, b.dtype)
     return index.floordiv(a, b) if dtype is DType.I64 else _pointwise(Op.FLOORDIV, (a, b), dtype)
 
 
 def mod(a: Expr, b: Expr | int) -> Expr:
+    """``a % b`` with the sign of the divisor."""
     b = as_index(b) if isinstance(b, int) else b
     dtype = promote(a.dtype, b.dtype)
     return index.mod(a, b) if dtype is DType.I64 else _pointwise(Op.MOD, (a, b), dtype)
@@ -150,10 +156,12 @@ def le(a: Expr, b: Expr) -> Expr:
 
 
 def eq(a: Expr, b: Expr) -> Expr:
+    """``a == b``."""
     return _pointwise(Op.EQ, (a, b), DType.BOOL)
 
 
 def logical_and(a: Expr, b: Expr) -> Expr:
+    """``a and b`` of bools, bitwise of integers."""
     for one, other in ((a, b), (b, a)):
         if one.is_const and one.dtype is DType.BOOL and other.dtype is DType.BOOL:
             return other if one.value else const(False, DType.BOOL)

@@ -32,6 +32,7 @@ class DType(enum.StrEnum):
 
     @property
     def is_float(self) -> bool:
+        """True for floats of any width."""
         return self in _FLOATS
 
     @property

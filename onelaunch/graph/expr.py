@@ -115,6 +115,7 @@ class Expr:
 
     @property
     def is_const(self) -> bool:
+        """True for a literal."""
         return self.op is Op.CONST
 
     @property

@@ -89,6 +89,7 @@ def _recombine(parts: dict[Expr, int]) -> dict[Expr, int]:
 
 
 def add(a: Expr, b: Expr) -> Expr:
+    """``a + b`` in canonical form."""
     ta, ca = terms(a)
     tb, cb = terms(b)
     out = dict(ta)
@@ -98,6 +99,7 @@ def add(a: Expr, b: Expr) -> Expr:
 
 
 def mul(a: Expr, b: Expr) -> Expr:
+    """``a * b``, sums multiplied out."""
     if a.op is Op.CONST:
         a, b = b, a
     if b.op is Op.CONST:
@@ -122,6 +124,7 @@ def mul(a: Expr, b: Expr) -> Expr:
 
 
 def floordiv(a: Expr, b: Expr) -> Expr:
+    """``a // b``: what divides leaves the division, what is smaller than the divisor vanishes."""
     if b.op is not Op.CONST or int(b.value) <= 0:
         ra, rb = bounds(a), bounds(b)
         if a.op is Op.VAR and a.args[0] is b:
@@ -152,6 +155,7 @@ def floordiv(a: Expr, b: Expr) -> Expr:
 
 
 def mod(a: Expr, b: Expr) -> Expr:
+    """``a % b``: multiples of the divisor vanish."""
     if b.op is not Op.CONST or int(b.value) <= 0:
         ra, rb = bounds(a), bounds(b)
         if a.op is Op.VAR and a.args[0] is b:

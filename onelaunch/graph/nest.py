@@ -1,8 +1,8 @@
 """Loop nests: the one form of computation that graph nodes, ops and kernels share.
 
 ``for vars: target[index] = body``. A plain nest is ``Rows``; with contractions it is ``Linear`` (their finished sums
-stand in the body as ``@0``, ``@1``, ...); with an attention it is ``Attend`` (its result stands as ``@0``). A nest whose
-index is not just its variables is a ``Scatter``: an index that is negative at run time stores nothing.
+stand in the body as ``@0``, ``@1``, ...); with an attention it is ``Attend`` (its result stands as ``@0``). A nest
+whose index is not just its variables is a ``Scatter``: an index that is negative at run time stores nothing.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Nest:
 
     @property
     def kind(self) -> Kind:
+        """What realises the nest, decided by its form alone."""
         if self.attention is not None:
             return Kind.ATTEND
         if self.contractions:

@@ -26,6 +26,8 @@ from onelaunch.graph.nest import Kind
 
 
 class Level(enum.Enum):
+    """Stages of a graph, each with its own rules."""
+
     IMPORTED = "imported"
     FUSED = "fused"
     ORDERED = "ordered"

@@ -34,7 +34,8 @@ class Target(Protocol):
 
     def fingerprint(self) -> str:
         """Everything besides program and options that the built code depends on (compiler and its version, flags,
-        CPU features): part of the disk cache's key."""
+        CPU features): part of the disk cache's key.
+        """
 
     def build(self, program: Program, folder: Path) -> Executable:
         """Generate, compile and load. Files go to ``folder``; a finished build found there is reused."""

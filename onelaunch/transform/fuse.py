@@ -23,6 +23,7 @@ from onelaunch.graph.graph import Node
 from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Contraction
 from onelaunch.graph.nest import Kind
+from onelaunch.graph.nest import Nest
 from onelaunch.program.machine import Machine
 from onelaunch.program.program import maximum
 from onelaunch.transform import cost
@@ -99,7 +100,7 @@ def epilogue(graph: Graph) -> int:
     return count
 
 
-def absorb(node: Node, user: Node) -> object:
+def absorb(node: Node, user: Node) -> Nest | None:
     """The user's nest with ``node``'s contractions in it, or None where the user needs more than its own columns."""
     nest, source = user.nest, node.nest
     if user.base is not None or nest.kind not in (Kind.ROWS, Kind.LINEAR) or not nest.vars:
@@ -139,17 +140,17 @@ def absorb(node: Node, user: Node) -> object:
 _ACC_SHIFT = 1 << 20  # keeps the numbers of moved sums apart from those that are there
 
 
-def _in_contractions(nest: object, load: Expr) -> bool:
+def _in_contractions(nest: Nest, load: Expr) -> bool:
     from onelaunch.graph.expr import walk
 
-    return any(load in set(walk(e)) for c in nest.contractions for e in (c.x, c.w))  # type: ignore[attr-defined]
+    return any(load in set(walk(e)) for c in nest.contractions for e in (c.x, c.w))
 
 
-def _column_of(source: object, load: Expr) -> Expr | None:
+def _column_of(source: Nest, load: Expr) -> Expr | None:
     """The user's variable that runs along the columns of ``source``."""
-    mapping = {v: i for v, i in zip(source.index, load.args, strict=True) if v.op is Op.VAR}  # type: ignore[attr-defined]
-    at = mapping.get(source.vars[-1])  # type: ignore[attr-defined]
-    free = [v for v in at.free] if at is not None else []
+    mapping = {v: i for v, i in zip(source.index, load.args, strict=True) if v.op is Op.VAR}
+    at = mapping.get(source.vars[-1])
+    free = list(at.free) if at is not None else []
     return free[0] if len(free) == 1 else None
 
 

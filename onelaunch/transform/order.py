@@ -1,7 +1,7 @@
 """Order: which tasks must be done before which, from the overlap of the regions they declare.
 
-Tasks come in program order, op by op; the tasks of one op do not depend on each other. A read waits for the last writers
-of what it reads; a write waits for the last writers and for every reader since.
+Tasks come in program order, op by op; the tasks of one op do not depend on each other. A read waits for the last
+writers of what it reads; a write waits for the last writers and for every reader since.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Group:
 
 
 def volume(box: Box) -> int:
+    """Elements of a box."""
     return math.prod(s.high - s.low for s in box)
 
 

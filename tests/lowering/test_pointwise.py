@@ -63,7 +63,8 @@ def test_unary(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", [*ANY, *POSITIVE, "erfinv"])
 def test_unary_of_special_values(name: str) -> None:
-    assert_eager(getattr(aten, name).default, SPECIAL)
+    # At infinity torch's own gelu differs from CPU to CPU (with AVX-512 it is NaN).
+    assert_eager(getattr(aten, name).default, SPECIAL[~SPECIAL.isinf()] if name == "gelu" else SPECIAL)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

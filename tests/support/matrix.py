@@ -32,7 +32,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = DOCS / "support.json"
 PAGE = DOCS / "support.md"
 FORMS = ("direct", "generate")
-PROMPT, STEPS, BATCH, PADDING = 6, 12, 2, 2
+PROMPT, BATCH, PADDING = 6, 2, 2
+STEPS, FEWER = 12, 4  # fewer for what is neither promised nor has a window to fill
 
 
 def measure(configuration: Configuration, form: str, target: str) -> dict[str, Any]:
@@ -70,6 +71,10 @@ def measure(configuration: Configuration, form: str, target: str) -> dict[str, A
         torch._dynamo.reset()
 
 
+def _steps(configuration: Configuration) -> int:
+    return STEPS if configuration.promised or "sliding_window" in configuration.settings else FEWER
+
+
 def _run(
     configuration: Configuration,
     model: torch.nn.Module,
@@ -78,11 +83,12 @@ def _run(
     target: str | None = None,
     forced: torch.Tensor | None = None,
 ) -> steps.Run:
+    count = _steps(configuration)
     if form == "generate":
         padding = PADDING if configuration.pads else 0
-        return steps.generate(model, ids, STEPS, target=target, padding=padding, forced=forced)
+        return steps.generate(model, ids, count, target=target, padding=padding, forced=forced)
     compile = None if target is None else steps.compiled(target)
-    return steps.direct(configuration, model, ids, STEPS, compile=compile, forced=forced)
+    return steps.direct(configuration, model, ids, count, compile=compile, forced=forced)
 
 
 def reason(error: BaseException) -> str:
@@ -123,7 +129,7 @@ def measure_apart(name: str, form: str, target: str) -> dict[str, Any]:
 
 def render(results: dict[str, Any]) -> str:
     """docs/support.md of the results."""
-    parts = [_HEAD.format(**results["made"], prompt=PROMPT, steps=STEPS, batch=BATCH, padding=PADDING)]
+    parts = [_HEAD.format(**results["made"], prompt=PROMPT, steps=STEPS, fewer=FEWER, batch=BATCH, padding=PADDING)]
     promised = [c for c in DENSE if c.promised]
     for title, group in (
         ("Promised", promised),
@@ -146,8 +152,9 @@ _HEAD = """# Support matrix
 Decode steps of unmodified transformers models with small random weights, in the two forms in which users meet the
 backend: *direct* (`torch.compile(model)` called with a static cache) and *generate* (`model.generate` with
 `cache_implementation="static"`). Made by `python -m tests.support.matrix` with torch {torch} and transformers
-{transformers} on the {target} target: batch {batch}, a prompt of {prompt} tokens, {steps} steps to a full cache; in the
-generate form the last row is padded by {padding} on its left.
+{transformers} on the {target} target: batch {batch}, a prompt of {prompt} tokens, {steps} steps to a full cache ({fewer} for
+models that are neither promised nor have a sliding window); in the generate form the last row is padded by {padding} on
+its left.
 
 - *graphs*: what Dynamo captured, each one program. Models with sliding windows take up to three: their position is a
   Python integer that torch bakes in, then makes a symbol, and the full window is other code.

@@ -1,5 +1,7 @@
 """The rest of the census' dense models, odd sizes, and changing batches: reached, and right."""
 
+from importlib import metadata
+
 import pytest
 
 from tests.support import judge
@@ -9,10 +11,13 @@ from tests.support.configurations import ODD
 from tests.support.configurations import OTHERS
 
 PROMPT = 6
+TOO_OLD = {"BLOOM", "XGLM"}  # need transformers 5.23
 
 
 @pytest.mark.parametrize("name", [c.name for c in OTHERS if "direct" not in c.unreached])
 def test_direct(name):
+    if name in TOO_OLD and metadata.version("transformers") < "5.23":
+        pytest.skip("this transformers fails in eager or under Dynamo, before a backend is asked")
     agree(BY_NAME[name], 1, 2)
 
 

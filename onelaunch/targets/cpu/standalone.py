@@ -3,8 +3,8 @@
     python -m onelaunch.targets.cpu.standalone program.onelaunch > program.cpp
     g++ -std=c++17 -O1 -g -march=native -fopenmp-simd -pthread -fsanitize=thread -I.../include program.cpp && ./a.out 20
 
-The main allocates every buffer (floats of moderate size, integers 0, so that every index is valid), launches the program
-as often as its argument says, and prints "ok", or why a launch ended early. Symbols have their largest values.
+The main allocates every buffer (floats of moderate size, integers 0, so that every index is valid), launches the
+program as often as its argument says, and prints "ok", or why a launch ended early. Symbols have their largest values.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ int main(int argc, char** argv) {{
   for (int n = 0; n < launches; ++n) {{
     const LaunchError error = engine->launch(buffers.data(), symbols);
     if (error.status != kOk) {{
-      std::printf("launch %d ended early: status %d, worker %u, task %u, event %u at %u, awaited %u\\n", n, error.status,
-                  error.worker, error.task, error.event, error.seen, error.awaited);
+      std::printf("launch %d ended early: status %d, worker %u, task %u, event %u at %u, awaited %u\\n", n,
+                  error.status, error.worker, error.task, error.event, error.seen, error.awaited);
       return 1;
     }}
   }}
@@ -137,4 +137,4 @@ def _array(kind: str, name: str, values: Iterable[int]) -> str:
 if __name__ == "__main__":
     from onelaunch.program.file import load
 
-    print(standalone(load(sys.argv[1])))
+    sys.stdout.write(standalone(load(sys.argv[1])))
