@@ -152,9 +152,9 @@ _HEAD = """# Support matrix
 Decode steps of unmodified transformers models with small random weights, in the two forms in which users meet the
 backend: *direct* (`torch.compile(model)` called with a static cache) and *generate* (`model.generate` with
 `cache_implementation="static"`). Made by `python -m tests.support.matrix` with torch {torch} and transformers
-{transformers} on the {target} target: batch {batch}, a prompt of {prompt} tokens, {steps} steps to a full cache ({fewer} for
-models that are neither promised nor have a sliding window); in the generate form the last row is padded by {padding} on
-its left.
+{transformers} on the {target} target: batch {batch}, a prompt of {prompt} tokens, {steps} steps to a full cache
+({fewer} for models that are neither promised nor have a sliding window); in the generate form the last row is padded by
+{padding} on its left.
 
 - *graphs*: what Dynamo captured, each one program. Models with sliding windows take up to three: their position is a
   Python integer that torch bakes in, then makes a symbol, and the full window is other code.
