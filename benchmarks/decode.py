@@ -93,7 +93,7 @@ def _prepare(given: argparse.Namespace) -> Bench:
     ids = loaded.tokenizer(PASSAGE, add_special_tokens=False).input_ids
     context = [ids[shift : shift + given.context] for shift in range(given.batch)]
     bench = Bench(loaded, context, ids[given.context : given.context + given.forced])
-    options = {"workers": given.threads}
+    options = {"workers": given.threads, "fallback": "error"}
     _add(bench, TorchPeer, OURS, bench.model, context[:1], BACKEND, options)
     _add(bench, TorchPeer, f"{OURS}, batch {given.batch}", bench.model, context, BACKEND, options)
     _add(bench, TorchPeer, "eager", bench.model, context[:1], None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ class ProgramUse:
         weight_bytes: bytes of weights that one launch of each reads.
         compile_seconds: from Dynamo's graph to something to call.
         cached: whether all of it came from the disk cache.
-        fallbacks: operators of these graphs that stayed in torch, with the reasons.
+        fallbacks: operators of these graphs that stayed in torch, with reason and count, the most frequent first.
     """
 
     launches: int
@@ -56,5 +58,11 @@ def programs_used(before: dict[int, int]) -> ProgramUse | None:
         weight_bytes=sum(program.weight_bytes for program in programs),
         compile_seconds=sum(record.seconds for record, _ in graphs),
         cached=all(record.plan_hit for record, _ in graphs),
-        fallbacks=tuple(str(fallback) for record, _ in graphs for fallback in record.fallbacks),
+        fallbacks=_grouped([fallback for record, _ in graphs for fallback in record.fallbacks]),
     )
+
+
+def _grouped(fallbacks: Sequence[Any]) -> tuple[str, ...]:
+    """A model repeats its layers, and their operators: ``explain`` lists each one, here they are counted."""
+    counts = Counter((fallback.op, fallback.reason) for fallback in fallbacks)
+    return tuple(f"{count} {op}: {reason}" for (op, reason), count in counts.most_common())

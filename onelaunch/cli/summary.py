@@ -14,6 +14,7 @@ from onelaunch.models.loaded import LoadedModel
 from onelaunch.models.plain import PlainGeneration
 
 UNKNOWN = "–"
+SHOWN = 5  # operators by name, and kinds of fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ class Summary:
                 ("compile time, cold", _seconds(self.cold_seconds)),
                 ("compile time, cached", self._cached()),
             ]
-            rows += [("left to torch", reason) for reason in self.programs.fallbacks]
+            rows += [("left to torch", reason) for reason in self.programs.fallbacks[:SHOWN]]
+            if len(self.programs.fallbacks) > SHOWN:
+                rows.append(("left to torch", f"and {len(self.programs.fallbacks) - SHOWN} more kinds"))
         if self.comparison is not None:
             rows += [
                 ("plain transformers, tokens/s", _number(self._plain_speed, 1)),
@@ -111,8 +114,8 @@ class Summary:
         if operators is None:
             return UNKNOWN
         names = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
-        shown = ", ".join(f"{count} {name.removeprefix('aten.')}" for name, count in names[:5])
-        return f"{sum(operators.values())} ({shown}{', ...' if len(names) > 5 else ''})"
+        shown = ", ".join(f"{count} {name.removeprefix('aten.')}" for name, count in names[:SHOWN])
+        return f"{sum(operators.values())} ({shown}{', ...' if len(names) > SHOWN else ''})"
 
     def as_json(self, texts: list[str]) -> dict[str, Any]:
         """The same as plain data, with the answers; what is unknown is null."""
