@@ -76,15 +76,18 @@ class Binding:
                 pointers = list(map(_data_ptr, tensors))
                 if values != self._values:
                     self._resize(values)
-                if pointers != self._pointers or identities(tensors) != self._seen:
-                    self._rebind(tensors, pointers)
                 table, ids = self._table, self._ids
+                # Inputs first: what is written now may lie where an input of the last call lay.
+                fresh: list[int] = []
                 for slot, number, position in self._inputs:
                     t = args[position]
                     pointer = _data_ptr(t)
                     if pointer != table[number] or id(t) != ids[slot]:
                         self._bind(slot, t, pointer)
-                        self._refuse_overlap([slot])
+                        fresh.append(slot)
+                if pointers != self._pointers or identities(tensors) != self._seen:
+                    self._rebind(tensors, pointers)
+                self._refuse_overlap(fresh)
             except TypeError:
                 self._values = None
                 raise self._not_tensors(args) from None

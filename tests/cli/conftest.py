@@ -25,6 +25,8 @@ class Outcome:
 
     @property
     def json(self):
+        """What it printed, where it succeeded."""
+        assert self.status == 0, self.err
         return json.loads(self.out)
 
 

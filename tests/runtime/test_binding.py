@@ -179,6 +179,9 @@ def test_what_is_written_shares_no_memory():
     with pytest.raises(CallError, match=message):
         bound.call([memory[:32].view(4, 8), memory[:8], x], ())
     assert len(recorder.calls) == 3
+    bound.call([cache, memory[:8], x], ())
+    bound.call([memory[:32].view(4, 8), x.clone(), x], ())  # where an input of the last call lay
+    assert len(recorder.calls) == 5
 
 
 def test_slices_that_interleave_share_no_memory():

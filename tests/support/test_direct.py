@@ -16,7 +16,7 @@ def agree(configuration, batch, target):
     model = configuration.model()
     ids = steps.prompt(configuration, batch, PROMPT)
     eager = steps.direct(configuration, model, ids, TOKENS)
-    assert len(eager.tokens.unique()) >= 8, "a model that repeats itself would make equal tokens mean nothing"
+    assert len(eager.tokens.unique()) >= 4, "a model that repeats itself would make equal tokens mean nothing"
     with steps.counted() as counts:
         got = steps.direct(configuration, model, ids, TOKENS, compile=steps.compiled(target))
     assert not judge.differences(got, eager)
