@@ -81,7 +81,7 @@ def test_files_that_are_named_exist(page: Path):
 
 # What stands for something else in a quoted message.
 VARIES = re.compile(r"\.\.\.|\b[A-Z]\b|\bNAME\b|\bgraph_N\b|\((?:name|op)\)|'x'|\d+|cuda:|torch\.complex|aten\.X|--\w+")
-MADE = {"program.txt", "graph.txt", "prompts.txt", "docs/support.md"}  # files that commands make or take
+MADE = {"program.txt", "graph.txt", "prompts.txt"}  # files that commands make or take
 
 
 @each_page
