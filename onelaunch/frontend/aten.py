@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -31,13 +32,14 @@ from onelaunch.graph.fold import to_float32
 from onelaunch.graph.graph import Value
 
 Rule = Callable[..., Any]
+R = TypeVar("R", bound=Rule)
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[R], R]:
     """Register a lowering rule; a name may be registered once."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: R) -> R:
         for name in names:
             if name in RULES or name in POINTWISE:
                 raise ValueError(f"two lowering rules for {name}")

@@ -154,7 +154,7 @@ def _lower_node(low: Lowering, node: torch.fx.Node, module: torch.fx.GraphModule
     if node.op != "call_function":
         raise UnsupportedError(f"a node of kind {node.op}")
     if node.target is operator.getitem:
-        return low.env[node.args[0]][node.args[1]]
+        return low.env[node.args[0]][node.args[1]]  # type: ignore[index]
     if node.target in _INTEGER:
         return lower_integer(low, _INTEGER[node.target], *node.args)
     name = _short(node.target)

@@ -123,7 +123,7 @@ def _split(low: Lowering, x: Any, sizes: Any, dim: Any = 0) -> list[Value]:
     for number, (piece, size) in enumerate(zip(low.node.meta["val"], sizes, strict=True)):
         begin = offset
         parts.append(
-            low.emit(piece, lambda i, b=begin: low.at(source, moved(i, d, build.add(b, i[d]))), suffix=f"_{number}")
+            low.emit(piece, lambda i, b=begin: low.at(source, moved(i, d, build.add(b, i[d]))), suffix=f"_{number}")  # type: ignore[misc]
         )
         offset = build.add(offset, low.number(size))
     return parts
@@ -135,7 +135,7 @@ def _pieces(low: Lowering, x: Any, size: Any = 0, dim: Any = 0) -> list[Value]:
         source = low.value(x)
         d = low.static(size) % len(source.shape)
         return [
-            low.emit(piece, lambda i, n=number: low.at(source, (*i[:d], const(n), *i[d:])), suffix=f"_{number}")
+            low.emit(piece, lambda i, n=number: low.at(source, (*i[:d], const(n), *i[d:])), suffix=f"_{number}")  # type: ignore[misc]
             for number, piece in enumerate(low.node.meta["val"])
         ]
     return _split(low, x, [p.shape[low.static(dim)] for p in low.node.meta["val"]], dim)

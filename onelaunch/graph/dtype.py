@@ -52,7 +52,8 @@ class DType(enum.StrEnum):
         """The torch dtype of the same layout."""
         import torch
 
-        return getattr(torch, _TORCH[self])
+        found: torch.dtype = getattr(torch, _TORCH[self])
+        return found
 
 
 _FLOATS = frozenset({DType.F64, DType.F32, DType.BF16, DType.F16})

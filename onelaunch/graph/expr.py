@@ -97,6 +97,9 @@ class Expr:
     args: tuple[Expr, ...]
     attr: Any
     dtype: DType
+    _free: frozenset[Expr] | None
+    _range: tuple[int, int] | None
+    _text: str | None
 
     def __init__(self) -> None:
         raise TypeError("expressions are interned: use Expr.make or onelaunch.graph.build")
@@ -122,7 +125,8 @@ class Expr:
     def value(self) -> Number:
         """The number of a constant."""
         assert self.op is Op.CONST, f"{self} is not a constant"
-        return self.attr
+        number: Number = self.attr
+        return number
 
     @property
     def free(self) -> frozenset[Expr]:

@@ -51,9 +51,9 @@ class _Accesses:
             self._bounds = np.array([[(s.low, s.high) for s in b] for b in self._boxes])
         low, high = self._bounds[:, :, 0], self._bounds[:, :, 1]
         mine = np.array([(s.low, s.high) for s in box])
-        hit = ((low < mine[:, 1]) & (mine[:, 0] < high)).all(axis=1)
+        hit: list[bool] = np.all((low < mine[:, 1]) & (mine[:, 0] < high), axis=1).tolist()
         found: set[int] = set()
-        for tasks, met in zip(self._boxes.values(), hit.tolist(), strict=True):
+        for tasks, met in zip(self._boxes.values(), hit, strict=True):
             if met:
                 found.update(tasks)
         return found
