@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import gguf
 import numpy as np
 import pytest
@@ -71,3 +75,20 @@ def test_it_answers_sensibly_in_bfloat16(packaged):
     prompt = packaged.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
     result = Generator(packaged, backend=None).generate([prompt], 24)
     assert "Paris" in packaged.tokenizer.decode(result.tokens[0])
+
+
+def test_the_command_on_real_weights(packaged):
+    """The main job, in a process of its own: one launch a token, nothing left to torch, the plain model's choices."""
+    arguments = ["What is the capital of France?", "--max-new-tokens", "24", "--json", "--compare", "--no-cached-start"]
+    done = subprocess.run(
+        [sys.executable, "-m", "onelaunch.cli", "generate", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert "Paris" in said["answers"][0]["text"]
+    assert said["launches_per_token"] == 1
+    assert said["programs"]["fallbacks"] == []
+    assert said["programs"]["weight_bytes"] == sum(p.numel() * 2 for p in packaged.model.parameters())
+    assert said["compare"]["equal_given_same_tokens"] >= said["tokens"] - 1  # bf16 may decide one near tie otherwise
+    assert sum(said["operators_per_token"].values()) <= 3
+    assert "dequantised to bfloat16" in done.stderr
