@@ -14,6 +14,7 @@ import torch
 from torch.fx import GraphModule
 
 from onelaunch.frontend.stats import records
+from onelaunch.runtime.compiled import CompiledSegment
 
 
 def nothing(module: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
@@ -31,9 +32,9 @@ class LaunchClock:
         self._wrapped: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Self:
-        for segment in (segment for record in records() for segment in record.live):
-            bindings: dict[Any, Any] = segment._bindings  # type: ignore[attr-defined]  # where a launch begins
-            for binding in bindings.values():
+        segments = (segment for record in records() for segment in record.live)
+        for segment in (s for s in segments if isinstance(s, CompiledSegment)):
+            for binding in segment.bindings:
                 self._wrapped.append((binding, binding.executable))
                 binding.executable = _Clocked(binding.executable, self.seconds)
         return self

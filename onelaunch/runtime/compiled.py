@@ -57,6 +57,11 @@ class CompiledSegment:
         return sum(self.seconds.values())
 
     @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """The programs made so far, each with what it is called through."""
+        return tuple(self._bindings.values())
+
+    @property
     def copies(self) -> int:
         """Arguments copied so far because their strides were not those of the program."""
         return sum(b.copies for b in self._bindings.values())
