@@ -54,14 +54,17 @@ def bf16_errors(got: Run, eager: Run, exact: Run) -> tuple[float, float]:
     return relative(got.logits, exact.logits), relative(eager.logits, exact.logits)
 
 
-def one_launch_a_step(counts: Counts, steps: int) -> list[str]:
-    """Why the run was not one program a graph, without fallbacks, and one launch a step; empty where it was."""
+def one_launch_a_step(counts: Counts, steps: int, *, breaks: bool = False) -> list[str]:
+    """Why the run was not one program a graph, without fallbacks, and one launch a step; empty where it was.
+
+    ``breaks``: a step is several graphs, and so several launches.
+    """
     found = []
     if counts.fallbacks or counts.torch_parts:
         found.append(f"{counts.torch_parts} parts in torch: {'; '.join(map(str, counts.fallbacks))}")
-    if counts.programs != counts.graphs or not 1 <= counts.graphs <= MOST_GRAPHS:
+    if counts.programs != counts.graphs or not (breaks or 1 <= counts.graphs <= MOST_GRAPHS):
         found.append(f"{counts.programs} programs for {counts.graphs} graphs")
-    if counts.launches != steps:
+    if counts.launches != steps and not breaks:
         found.append(f"{counts.launches} launches in {steps} steps")
     if counts.wrapped:
         found.append(f"calls pass through a wrapper: {counts.wrapped[0]}")

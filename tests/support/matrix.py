@@ -44,7 +44,7 @@ def measure(configuration: Configuration, form: str, target: str) -> dict[str, A
         eager = _run(configuration, exact_model, form, ids)
         with steps.counted() as counts:
             got = _run(configuration, exact_model, form, ids, target)
-        against = judge.one_launch_a_step(counts, got.steps)
+        against = judge.one_launch_a_step(counts, got.steps, breaks=bool(configuration.breaks))
         if against:
             return {"stopped": "; ".join(against)}
         found: dict[str, Any] = {
@@ -87,7 +87,7 @@ def _run(
     if form == "generate":
         padding = PADDING if configuration.pads else 0
         return steps.generate(model, ids, count, target=target, padding=padding, forced=forced)
-    compile = None if target is None else steps.compiled(target)
+    compile = None if target is None else steps.compiled(target, whole=not configuration.breaks)
     return steps.direct(configuration, model, ids, count, compile=compile, forced=forced)
 
 
@@ -137,14 +137,21 @@ def render(results: dict[str, Any]) -> str:
         ("Odd sizes", list(ODD)),
     ):
         parts.append(f"## {title}\n\n{_COLUMNS}\n" + "\n".join(_rows(c, results["models"]) for c in group))
-    stopped = [
-        f"- **{c.name}**, {form}: {found['stopped']}"
-        for c in (*DENSE, *ODD)
-        for form in FORMS
-        if "stopped" in (found := results["models"].get(c.name, {}).get(form, {}))
-    ]
+    stopped = [line for c in (*DENSE, *ODD) for form in FORMS for line in _stops(c, form, results["models"])]
     parts.append("## Not reached, and what stops it\n\n" + ("\n".join(stopped) or "Nothing."))
     return "\n\n".join(parts) + "\n"
+
+
+def _stops(configuration: Configuration, form: str, models: dict[str, Any]) -> list[str]:
+    found = models.get(configuration.name, {}).get(form, {})
+    if "stopped" in found:
+        return [f"- **{configuration.name}**, {form}: {found['stopped']}."]
+    if configuration.breaks and found:
+        return [
+            f"- **{configuration.name}**, {form}: one launch a step. It takes {found['launches']:g} launches of "
+            f"{found['graphs']} graphs, because Dynamo breaks at {configuration.breaks}."
+        ]
+    return []
 
 
 _HEAD = """# Support matrix

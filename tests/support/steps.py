@@ -67,12 +67,12 @@ def counted() -> Iterator[Counts]:
             found.tasks, found.events = len(segment.programs[-1].tasks), len(segment.programs[-1].events)
 
 
-def compiled(target: str, *, dynamic: bool | None = None, **options: Any) -> Compile:
-    """How the direct form compiles a model for ``target``; nothing may stay in torch."""
+def compiled(target: str, *, dynamic: bool | None = None, whole: bool = True) -> Compile:
+    """How the direct form compiles a model for ``target``; nothing may stay in torch. ``whole``: as one graph."""
 
     def make(model: torch.nn.Module) -> Callable[..., Any]:
-        settings = {"target": target, **OPTIONS, **options}
-        return torch.compile(model, backend=backend_module.backend, fullgraph=True, dynamic=dynamic, options=settings)
+        settings = {"target": target, **OPTIONS}
+        return torch.compile(model, backend=backend_module.backend, fullgraph=whole, dynamic=dynamic, options=settings)
 
     return make
 
