@@ -53,23 +53,22 @@ void measure(const char* name, double bytes, F&& body) {
 
 template <int T>
 void multiply(const std::vector<Matrix>& matrices, const float* x, int thread) {
-  alignas(64) float acc[T * 64];
+  static std::vector<float> sums[kThreads];
+  sums[thread].resize(T * 49152 / kThreads);
   for (const Matrix& m : matrices) {
-    const int64_t end = m.rows * (thread + 1) / kThreads;
-    for (int64_t n = m.rows * thread / kThreads; n < end; n += 64)
-      linear<bf16, T>(x, m.data, m.columns, m.columns, 0, m.columns, n, std::min(n + 64, end), acc, 64);
+    const int64_t from = m.rows * thread / kThreads, to = m.rows * (thread + 1) / kThreads;
+    linear<bf16, T>(x, m.data, m.columns, m.columns, 0, m.columns, from, to, sums[thread].data(), to - from);
   }
-  sink = acc[0];
+  sink = sums[thread][0];
 }
 
+// Four runs side by side, as `linear` reads for one token.
 void read(const std::vector<bf16>& weights, int thread) {
-  const size_t bytes = weights.size() / kThreads * sizeof(bf16);
-  const char* from = reinterpret_cast<const char*>(weights.data()) + size_t(thread) * bytes;
+  const size_t bytes = weights.size() / kThreads / 4 * sizeof(bf16) / kLineBytes * kLineBytes;
+  const char* from = reinterpret_cast<const char*>(weights.data()) + size_t(thread) * 4 * bytes;
   int32v sums[4] = {};
-  for (size_t at = 0; at + 4 * kVecBytes <= bytes; at += 4 * kVecBytes) {
-    for (int i = 0; i < 4 * kVecBytes; i += kLineBytes) prefetch_line(from + at + kPrefetchBytes + i);
-    for (int i = 0; i < 4; ++i) sums[i] += load<int32v>(from + at + i * kVecBytes);
-  }
+  for (size_t at = 0; at < bytes; at += kVecBytes)
+    for (int i = 0; i < 4; ++i) sums[i] += load<int32v>(from + size_t(i) * bytes + at);
   sink = float(sums[0][0] + sums[1][0] + sums[2][0] + sums[3][0]);
 }
 

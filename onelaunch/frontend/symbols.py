@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-UNBOUNDED = 2**31 - 1
+UNBOUNDED = 2**31 - 1  # the hint of a size that was never seen
+WIDE = (-(2**62), 2**62)  # range of a symbol of which torch knows no bounds
 
 
 def ranges(module: torch.fx.GraphModule) -> dict[str, tuple[int, int]]:
     """Least and greatest value of every symbol among the placeholders' sizes, by the symbol's name (``s77``).
 
-    An upper bound that torch does not know is UNBOUNDED.
+    Bounds that torch does not know are those of WIDE: what is simplified by a range must hold in all of it.
     """
     found: dict[str, tuple[int, int]] = {}
     for node in module.graph.nodes:
@@ -23,7 +24,7 @@ def ranges(module: torch.fx.GraphModule) -> dict[str, tuple[int, int]]:
         for size in sizes:
             for symbol in size.node.expr.free_symbols:
                 known = size.node.shape_env.var_to_range[symbol]
-                found[str(symbol)] = (_finite(known.lower, 0), _finite(known.upper, UNBOUNDED))
+                found[str(symbol)] = (_finite(known.lower, WIDE[0]), _finite(known.upper, WIDE[1]))
     return found
 
 
@@ -39,4 +40,4 @@ def _finite(bound: object, otherwise: int) -> int:
         value: int = int(bound)  # type: ignore[call-overload]
     except (AttributeError, OverflowError, TypeError, ValueError):  # sympy's infinities
         return otherwise
-    return min(max(value, -UNBOUNDED), UNBOUNDED)
+    return min(max(value, WIDE[0]), WIDE[1])

@@ -2,7 +2,8 @@
 
 A symbol that sizes tensors (or loops) is served by the program of the next bucket: 1, 2, 4, 8, 16, 24, 32, then powers
 of two. Nothing is padded in memory: the program reads the true value and its loops stop there. A symbol that is only a
-value (a position) has one wide range, so it never asks for another program.
+value (a position) has the one range that torch knows, so it never asks for another program. No range is wider than
+torch's own: what it has guarded on (``s >= 3``) is what shows that a slice stays inside.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from onelaunch.graph.nest import Nest
 from onelaunch.program.program import Symbol
 
 SMALL = (1, 2, 4, 8, 16, 24, 32)
-WIDE = (-(2**62), 2**62)  # range of a symbol that is only a value
 LARGEST = 2**40
 
 
@@ -45,14 +45,14 @@ def ranges(symbols: Sequence[Symbol], sizing: frozenset[str], values: Sequence[i
     """The symbols of the program that serves ``values``. Raises CallError where none can."""
     found = []
     for s, value in zip(symbols, values, strict=True):
-        if s.name not in sizing:
-            low, high = WIDE
-        else:
-            low, high = (min(value, 1), bucket(value)) if 0 <= value <= LARGEST else (0, LARGEST)
-        if not low <= value <= high:
-            limit = f"0 to {LARGEST}" if s.name in sizing else f"{WIDE[0]} to {WIDE[1]}"
-            raise CallError(f"size {s.name} is {value}; accepted: {limit}")
-        found.append(Symbol(s.name, low, high))
+        least, most = s.minimum, s.maximum
+        if s.name in sizing:
+            least, most = max(least, 0), min(most, LARGEST)
+        if not least <= value <= most:
+            raise CallError(f"size {s.name} is {value}; accepted: {least} to {most}")
+        if s.name in sizing:
+            least, most = max(least, min(value, 1)), min(most, bucket(value))
+        found.append(Symbol(s.name, least, most))
     return tuple(found)
 
 

@@ -146,7 +146,7 @@ def compile_segment(module: torch.fx.GraphModule, constants: set[str], options: 
     segment = CompiledSegment(name, text, sign, graph.symbols, Maker(options))
     segment.graph, segment.seconds = graph, clock.seconds
     segment.sizing = buckets.sizing_symbols(graph)
-    segment.prepare(signature.hints(module, sign))
+    segment.prepare(signature.hints(module, sign, graph.symbols))
     return segment
 
 

@@ -15,6 +15,7 @@ from onelaunch.errors import UnsupportedError
 from onelaunch.frontend.symbols import UNBOUNDED
 from onelaunch.frontend.symbols import hint
 from onelaunch.graph.graph import Graph
+from onelaunch.program.program import Symbol
 from onelaunch.runtime.extents import solve
 
 
@@ -99,12 +100,13 @@ def signature_of(module: torch.fx.GraphModule, graph: Graph) -> Signature:
     return Signature(len(placeholders), tuple(found[s.name] for s in graph.symbols), results)
 
 
-def hints(module: torch.fx.GraphModule, sign: Signature) -> tuple[int, ...]:
-    """The symbols' values in the call that was captured; 1 where none was seen."""
+def hints(module: torch.fx.GraphModule, sign: Signature, symbols: Sequence[Symbol]) -> tuple[int, ...]:
+    """The values of ``symbols`` in the call that was captured; 1, or the nearest legal one, where none was seen."""
     values = [n.meta.get("val") for n in module.graph.nodes if n.op == "placeholder"]
     found = []
-    for source in sign.sources:
+    for source, symbol in zip(sign.sources, symbols, strict=True):
         value = values[source.position]
         seen = hint(value if source.dim < 0 else value.shape[source.dim])
-        found.append(1 if seen == UNBOUNDED else (seen - source.constant) // source.factor)
+        unseen = min(max(1, symbol.minimum), symbol.maximum)
+        found.append(unseen if seen == UNBOUNDED else (seen - source.constant) // source.factor)
     return tuple(found)

@@ -1,9 +1,13 @@
 // Decode-time matrix products: acc[t][n] = sum over k of x[t][k] * w[n][k], weights streamed once and used in place.
 //
-// A decode step is bound by the bytes of its weights, so everything here serves the stream: several rows are read side
-// by side for independent accumulation chains, a bf16 vector is decoded by one shift and one mask, and the activations
-// are prepared once per task in the order in which decoding leaves the weights. The token count T is a template
-// argument; above kTokenGroup tokens the rows are visited once per group while they are still in the L1 cache.
+// A decode step is bound by the bytes of its weights, so everything here serves the stream: a tile is cut into a few
+// bands of rows that are read side by side, a bf16 vector is decoded by one shift and one mask, and the activations are
+// prepared once per task in the order in which decoding leaves the weights. The token count T is a template argument;
+// above kTokenGroup tokens the rows are visited once per group while they are still in the L1 cache.
+//
+// Bands, not neighbouring rows: each band is one long run of memory, which the hardware's prefetcher follows. Rows that
+// are neighbours are short runs (1,152 bytes in a model of hidden size 576) that end before it has learned them; read
+// that way, the same weights took a third longer (benchmarks/cpu_stream.cpp).
 //
 // Determinism: every (token, row) has one accumulator vector, updated in the order of k and summed by a fixed tree. The
 // bits depend on the K range and the machine's vector width only; not on the tile [n0, n1), not on T, not on who runs it.
@@ -55,11 +59,11 @@ inline void prepare(const float* x, int64_t x_stride, int64_t length, float* out
 
 namespace detail {
 
-// Rows read side by side: enough chains to hide the latency of FMA, few enough that accumulators stay in registers
-// (of 16, ten accumulators leave room for the operands; measured on Zen 4).
-inline constexpr int rows_at_once(int tokens) {
-  const int rows = (kVecRegisters >= 32 ? 20 : 10) / tokens;
-  return rows > 8 ? 8 : rows < 1 ? 1 : rows;
+// Bands of a tile, one row of each at a time: as many as keep their accumulators in registers (of 16, ten leave room for
+// the operands), and no more than a prefetcher follows well (4 beat 2, 5, 6 and 8 on Zen 4).
+inline constexpr int bands(int tokens) {
+  const int fit = (kVecRegisters >= 32 ? 20 : 10) / tokens;
+  return fit > 4 ? 4 : fit < 1 ? 1 : fit;
 }
 
 // kInnerBlock steps of K. The side that is wider is walked outside, so that the other one's operands stay in registers.
@@ -114,39 +118,32 @@ __attribute__((noinline)) void multiply_tail(const float* x, const W* const (&w)
 }
 
 template <int R>
-inline void write_sums(const floatv* sums, float* out, bool accumulate) {
-  if constexpr (R > kLanes) {
-    write_sums<R / 2>(sums, out, accumulate);
-    write_sums<R / 2>(sums + R / 2, out + R / 2, accumulate);
-  } else if constexpr ((R & (R - 1)) != 0) {
-    write_sums<R - 1>(sums, out, accumulate);
-    write_sums<1>(sums + R - 1, out + R - 1, accumulate);
+inline void sum_rows(const floatv* sums, float* totals) {
+  if constexpr ((R & (R - 1)) != 0) {
+    sum_rows<R - 1>(sums, totals);
+    sum_rows<1>(sums + R - 1, totals + R - 1);
   } else {
     const floatv total = sum_each<R>(sums);
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const float value = total[r * (kLanes / R)];
-      out[r] = accumulate ? out[r] + value : value;
-    }
+    for (int r = 0; r < R; ++r) totals[r] = total[r * (kLanes / R)];
   }
 }
 
-// R rows against T <= kTokenGroup tokens; `x` points at k0 in the prepared group. The prefetch asks for the same place
-// in rows that come soon, `ahead` elements further: the hardware's own prefetcher sees R short streams and starts late
-// on each.
+// R rows, `between` elements apart, against T <= kTokenGroup tokens; `x` points at k0 in the prepared group. Asks for
+// what each band needs `ahead` elements later: the hardware's prefetcher stops at every page.
 template <class W, int T, int R>
-inline void multiply_rows(const float* x, const W* w, int64_t row_stride, int64_t k0, int64_t k1, int64_t ahead,
-                          float* out, int64_t out_stride, bool accumulate) {
+inline void multiply_rows(const float* x, const W* w, int64_t between, int64_t k0, int64_t k1, int64_t ahead,
+                          float* out, int64_t out_between, int64_t out_stride, bool accumulate) {
   const W* rows[R];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) rows[r] = w + r * row_stride;
+  for (int r = 0; r < R; ++r) rows[r] = w + r * between;
   floatv acc[R][T] = {};
   int64_t k = k0;
   for (; k + kInnerBlock <= k1; k += kInnerBlock) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-      for (int byte = 0; byte < kInnerBlock * int(sizeof(W)); byte += 64)
+      for (int byte = 0; byte < kInnerBlock * int(sizeof(W)); byte += kLineBytes)
         prefetch_line((const char*)(rows[r] + k + ahead) + byte);
     multiply_block<W, T, R>(x, rows, k, acc);
     x += T * kInnerBlock;
@@ -160,35 +157,40 @@ inline void multiply_rows(const float* x, const W* w, int64_t row_stride, int64_
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     floatv sums[R];
+    float totals[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) sums[r] = acc[r][t];
-    write_sums<R>(sums, out + t * out_stride, accumulate);
+    sum_rows<R>(sums, totals);
+    float* to = out + t * out_stride;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) to[r * out_between] = accumulate ? to[r * out_between] + totals[r] : totals[r];
   }
 }
 
 template <class W, int T, int R>
-inline void multiply_groups(const float* x, const W* w, int64_t row_stride, int64_t length, int64_t k0, int64_t k1,
-                            int64_t ahead, float* out, int64_t out_stride, bool accumulate) {
+inline void multiply_groups(const float* x, const W* w, int64_t between, int64_t length, int64_t k0, int64_t k1,
+                            int64_t ahead, float* out, int64_t out_between, int64_t out_stride, bool accumulate) {
   if constexpr (T <= kTokenGroup) {
-    multiply_rows<W, T, R>(x + T * k0, w, row_stride, k0, k1, ahead, out, out_stride, accumulate);
+    multiply_rows<W, T, R>(x + T * k0, w, between, k0, k1, ahead, out, out_between, out_stride, accumulate);
   } else {
-    multiply_rows<W, kTokenGroup, R>(x + kTokenGroup * k0, w, row_stride, k0, k1, ahead, out, out_stride, accumulate);
-    multiply_groups<W, T - kTokenGroup, R>(x + kTokenGroup * padded(length), w, row_stride, length, k0, k1, 0,
-                                           out + kTokenGroup * out_stride, out_stride, accumulate);
+    multiply_rows<W, kTokenGroup, R>(x + kTokenGroup * k0, w, between, k0, k1, ahead, out, out_between, out_stride,
+                                     accumulate);
+    multiply_groups<W, T - kTokenGroup, R>(x + kTokenGroup * padded(length), w, between, length, k0, k1, 0,
+                                           out + kTokenGroup * out_stride, out_between, out_stride, accumulate);
   }
 }
 
+// `count` rows in R bands; the rows that are left over are not visited. Returns how many were.
 template <class W, int T, int R>
-inline int64_t multiply_range(const float* x, const W* w, int64_t row_stride, int64_t length, int64_t k0, int64_t k1,
-                              int64_t n, int64_t n0, int64_t n1, float* acc, int64_t acc_stride, bool accumulate) {
-  const int64_t row_bytes = (k1 - k0) * int64_t(sizeof(W));
-  const int64_t rows_ahead = (kPrefetchBytes + R * row_bytes - 1) / (R * row_bytes) * R;
-  for (; n + R <= n1; n += R) {
-    const int64_t ahead = n + rows_ahead + R <= n1 ? rows_ahead * row_stride : 0;  // never into another worker's tile
-    multiply_groups<W, T, R>(x, w + n * row_stride, row_stride, length, k0, k1, ahead, acc + n - n0, acc_stride,
+inline int64_t multiply_bands(const float* x, const W* w, int64_t row_stride, int64_t length, int64_t k0, int64_t k1,
+                              int64_t count, float* acc, int64_t acc_stride, bool accumulate) {
+  const int64_t rows = count / R, row_bytes = (k1 - k0) * int64_t(sizeof(W)), reach = kPrefetchBytes / R;
+  const bool one_run = row_stride == k1 - k0;
+  const int64_t ahead = one_run ? reach / int64_t(sizeof(W)) : (reach + row_bytes - 1) / row_bytes * row_stride;
+  for (int64_t n = 0; n < rows; ++n)
+    multiply_groups<W, T, R>(x, w + n * row_stride, rows * row_stride, length, k0, k1, ahead, acc + n, rows, acc_stride,
                              accumulate);
-  }
-  return n;
+  return rows * R;
 }
 
 }  // namespace detail
@@ -204,11 +206,13 @@ inline void linear(const float* x, const W* w, int64_t row_stride, int64_t lengt
       for (int64_t n = n0; n < n1; ++n) acc[t * acc_stride + n - n0] = 0.0f;
     return;
   }
-  constexpr int kRows = detail::rows_at_once(T < kTokenGroup ? T : kTokenGroup);
-  int64_t n = detail::multiply_range<W, T, kRows>(x, w, row_stride, length, k0, k1, n0, n0, n1, acc, acc_stride,
-                                                  accumulate);
-  if constexpr (kRows > 1)
-    detail::multiply_range<W, T, 1>(x, w, row_stride, length, k0, k1, n, n0, n1, acc, acc_stride, accumulate);
+  w += n0 * row_stride;
+  constexpr int kBands = detail::bands(T < kTokenGroup ? T : kTokenGroup);
+  const int64_t done = detail::multiply_bands<W, T, kBands>(x, w, row_stride, length, k0, k1, n1 - n0, acc, acc_stride,
+                                                            accumulate);
+  if constexpr (kBands > 1)
+    detail::multiply_bands<W, T, 1>(x, w + done * row_stride, row_stride, length, k0, k1, n1 - n0 - done, acc + done,
+                                    acc_stride, accumulate);
 }
 
 }  // namespace onelaunch

@@ -8,9 +8,9 @@ namespace onelaunch {
 
 inline constexpr int kLineBytes = 64;
 
-// How far ahead of its use a row is asked for: latency times one core's share of the bandwidth (about 200 ns times
-// 30 GB/s), rounded up.
-inline constexpr int64_t kPrefetchBytes = 8192;
+// How much a core asks for ahead of its use, over all that it reads side by side: about latency (150 ns) times one
+// core's share of the bandwidth (30 GB/s).
+inline constexpr int64_t kPrefetchBytes = 4096;
 
 // What `prefetch` asks for at most: a good part of a small L2, and not so much that it evicts what was asked for first.
 inline constexpr int64_t kPrefetchAcross = 128 * 1024;
