@@ -15,9 +15,12 @@ from onelaunch.frontend.lowering import Index
 from onelaunch.frontend.lowering import Lowering
 from onelaunch.graph import build
 from onelaunch.graph.build import const
+from onelaunch.graph.build import pointwise
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
+from onelaunch.graph.expr import Op
 from onelaunch.graph.graph import Value
+from onelaunch.graph.index import bounds
 
 
 @rule("view", "_unsafe_view", "reshape", "view_copy", "_reshape_alias", "flatten", "unflatten")
@@ -80,14 +83,13 @@ def _slice(low: Lowering, x: Any, dim: Any = 0, start: Any = None, end: Any = No
 
 def slice_start(low: Lowering, start: Any, extent: Expr) -> Expr:
     """The first index of a slice, with Python's meaning of negative and too large values."""
-    begin = const(0) if start is None else low.number(start)
-    if begin.is_const and begin.value < 0:
-        begin = build.add(extent, begin)
-        if begin.is_const and begin.value < 0:
-            begin = const(0)
+    begin = wrapped(const(0) if start is None else low.number(start), extent)
+    found = bounds(begin)
+    if found is None or found[0] < 0:
+        begin = pointwise(Op.MAX, begin, const(0))
     if begin.is_const and extent.is_const:
         return const(min(int(begin.value), int(extent.value)))
-    return begin
+    return begin  # a slice that starts behind the end has no elements
 
 
 def moved(index: Index, d: int, replacement: Expr) -> Index:
@@ -105,11 +107,11 @@ def _select(low: Lowering, x: Any, dim: Any, position: Any) -> Value:
 
 def wrapped(index: Expr, extent: Expr) -> Expr:
     """An index that may be negative, counted from the end then."""
-    from onelaunch.graph.index import bounds
-
     found = bounds(index)
     if found is not None and found[0] >= 0:
         return index
+    if found is not None and found[1] < 0:
+        return build.add(index, extent)
     index = build.cast(index, DType.I64)
     return build.where(build.lt(index, const(0)), build.add(index, extent), index)
 

@@ -47,10 +47,12 @@ def ranges(symbols: Sequence[Symbol], sizing: frozenset[str], values: Sequence[i
     for s, value in zip(symbols, values, strict=True):
         least, most = s.minimum, s.maximum
         if s.name in sizing:
-            least, most = max(least, 0), min(most, LARGEST)
+            least, most = max(least, -LARGEST), min(most, LARGEST)
         if not least <= value <= most:
             raise CallError(f"size {s.name} is {value}; accepted: {least} to {most}")
-        if s.name in sizing:
+        if s.name in sizing and value < 0:  # an offset from the end, which is part of a size
+            least, most = max(least, -bucket(-value)), min(most, -1)
+        elif s.name in sizing:
             least, most = max(least, min(value, 1)), min(most, bucket(value))
         found.append(Symbol(s.name, least, most))
     return tuple(found)

@@ -7,6 +7,7 @@ import torch
 
 from onelaunch.errors import CallError
 from onelaunch.errors import ProgramFormatError
+from onelaunch.frontend.symbols import WIDE
 from onelaunch.graph.build import add
 from onelaunch.graph.build import const
 from onelaunch.graph.build import floordiv
@@ -25,7 +26,6 @@ from onelaunch.graph.graph_text import parse_graph
 from onelaunch.graph.graph_text import print_graph
 from onelaunch.graph.nest import Nest
 from onelaunch.program.program import Symbol
-from onelaunch.runtime.buckets import WIDE
 from onelaunch.runtime.buckets import bucket
 from onelaunch.runtime.buckets import ranges
 from onelaunch.runtime.buckets import sizing_symbols
@@ -75,15 +75,25 @@ def test_buckets():
 
 
 def test_ranges_of_a_call():
-    sizing = sizing_symbols(graph())
-    assert sizing == {"s"}
-    symbols = graph().symbols
-    assert ranges(symbols, sizing, (5, -3)) == (Symbol("s", 1, 8), Symbol("p", *WIDE))
-    assert ranges(symbols, sizing, (0, 0))[0] == Symbol("s", 0, 0)
-    with pytest.raises(CallError, match="size s is -1; accepted: 0 to"):
-        ranges(symbols, sizing, (-1, 0))
+    sizing = frozenset({"s", "n"})
+    symbols = (Symbol("s", 0, 2**40), Symbol("p", *WIDE), Symbol("n", -9, 5))
+    assert ranges(symbols, sizing, (5, -3, 3)) == (Symbol("s", 1, 8), Symbol("p", *WIDE), Symbol("n", 1, 4))
+    assert ranges(symbols, sizing, (0, 0, 5))[::2] == (Symbol("s", 0, 0), Symbol("n", 1, 5))
+    assert ranges(symbols, sizing, (1, 0, -3))[2] == Symbol("n", -4, -1)
+    with pytest.raises(CallError, match="size s is -1; accepted: 0 to 1099511627776"):
+        ranges(symbols, sizing, (-1, 0, 0))
     with pytest.raises(CallError, match="size p is 9223372036854775807; accepted: -4611686018427387904 to"):
-        ranges(symbols, sizing, (1, 2**63 - 1))
+        ranges(symbols, sizing, (1, 2**63 - 1, 0))
+
+
+def test_ranges_are_no_wider_than_what_torch_knows():
+    sizing, symbols = sizing_symbols(graph()), (Symbol("s", 3, 100), Symbol("p", -7, 9))
+    assert sizing == {"s"}
+    assert ranges(symbols, sizing, (5, 2)) == (Symbol("s", 3, 8), Symbol("p", -7, 9))
+    assert ranges(symbols, sizing, (99, 2))[0] == Symbol("s", 3, 100)
+    for values in ((2, 0), (101, 0), (5, 10)):
+        with pytest.raises(CallError, match=r"accepted: (3 to 100|-7 to 9)"):
+            ranges(symbols, sizing, values)
 
 
 def test_specialising_simplifies_by_the_bucket():

@@ -1,0 +1,48 @@
+"""Sizes and integers that vary from call to call: ``dynamic=True``, nothing left to torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tests.lowering.compiled import compare
+from tests.lowering.compiled import compiled
+from tests.lowering.compiled import copies
+from tests.lowering.test_pointwise import real
+
+
+@torch.no_grad()
+def assert_same(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+    """One compiled function, called with each of these arguments, gives what torch gives."""
+    step = compiled(function, dynamic=True)
+    for args in calls:
+        ours, theirs = copies(args), copies(args)
+        compare((step(*ours), ours), (function(*theirs), theirs))
+
+
+def test_a_slice_that_torch_guards_on() -> None:
+    def join(h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([h, x[:, :3]], 1) * 2
+
+    assert_same(join, [(real(4, 2), real(4, n)) for n in (5, 9, 3, 17)])
+
+
+@pytest.mark.parametrize("first", [5, -9])
+def test_a_slice_that_starts_at_a_number(first: int) -> None:
+    def write(x: torch.Tensor, position: int) -> torch.Tensor:
+        cache = torch.zeros(2, 9)
+        cache[:, position : position + 1] = x[:, None]
+        return cache
+
+    assert_same(write, [(real(2), p) for p in (first, -3, 0, 8, -9, -2, 4)])
+
+
+def test_numbers_of_either_sign() -> None:
+    def compare_with(x: torch.Tensor, p: int) -> torch.Tensor:
+        steps = torch.arange(8)
+        return torch.where(steps + p >= 0, x * p, -x) + (steps < p + 2**33)
+
+    assert_same(compare_with, [(real(8), p) for p in (5, -3, 2, -(2**34), 2**34)])
