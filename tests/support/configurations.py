@@ -43,8 +43,13 @@ class Configuration:
     positions: bool = False  # the direct form needs position_ids (the model slices its positions by a tensor otherwise)
     mask: bool = False  # the direct form needs a mask of the cache's length
     pads: bool = True  # its generate form knows left padding
-    breaks: str = ""  # why Dynamo makes several graphs of a step, each of which is one program all the same
+    breaks: str = ""  # where Dynamo breaks a step into several graphs, and skips what it cannot take at all
     seed: int = 0
+
+    @property
+    def slides(self) -> bool:
+        """Some layer sees a window only, which takes steps to fill."""
+        return any(self.settings.get(name) for name in ("sliding_window", "window_size"))
 
     def config(self) -> transformers.PretrainedConfig:
         """The transformers configuration."""
@@ -59,17 +64,23 @@ class Configuration:
 def build(config: transformers.PretrainedConfig, dtype: torch.dtype, seed: int = 0) -> torch.nn.Module:
     """A model of ``config`` in ``dtype`` and evaluation mode whose weights are random and exact in bf16.
 
-    Small embeddings keep a model that ties them to its head from repeating one token forever.
+    Vectors start from the model's own initialisation, which may be random: it is drawn in fp32 whatever the type, or
+    models of two types would not be the same model. Small embeddings keep a model that ties them to its head from
+    repeating one token forever.
     """
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = first if dtype == torch.float32 else transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model.eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter, initial in zip(model.parameters(), first.parameters(), strict=True):
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() >= 2:
                 value = noise * (2.0 / parameter.shape[-1] ** 0.5)
             else:
-                value = parameter.float().nan_to_num() + 0.1 * noise
+                value = initial.nan_to_num() + 0.1 * noise
             parameter.copy_(value.to(torch.bfloat16))
         model.get_input_embeddings().weight.mul_(0.125)
     model.generation_config.eos_token_id = None

@@ -1,7 +1,8 @@
 """What the numerics contract asks of decode steps: the comparisons, and nothing that runs a model.
 
 fp32: every step's logits within TOLERANCE of eager (norm of the difference over norm), the same greedy tokens, the same
-cache. bf16: over teacher-forced steps, the error against fp32 at most BF16_RATIO times that of eager bf16.
+cache. bf16: over teacher-forced steps, the error against fp32 at most BF16_RATIO times that of eager bf16. Either way,
+a step is one launch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tests.support.steps import Run
 
 TOLERANCE = 1e-4
 BF16_RATIO = 1.5
+ALLOCATIONS = {"aten.empty_strided.default"}
 MOST_GRAPHS = 3  # a sliding layer counts in a Python integer: a constant, then a symbol, then the full window
 
 
@@ -54,18 +56,26 @@ def bf16_errors(got: Run, eager: Run, exact: Run) -> tuple[float, float]:
     return relative(got.logits, exact.logits), relative(eager.logits, exact.logits)
 
 
-def one_launch_a_step(counts: Counts, steps: int, *, breaks: bool = False) -> list[str]:
-    """Why the run was not one program a graph, without fallbacks, and one launch a step; empty where it was.
-
-    ``breaks``: a step is several graphs, and so several launches.
+def one_launch_a_step(counts: Counts, run: Run) -> list[str]:
+    """Why the steps were not one program a graph and one launch a step, with nothing left to torch but the making of
+    the outputs; empty where they were.
     """
     found = []
     if counts.fallbacks or counts.torch_parts:
         found.append(f"{counts.torch_parts} parts in torch: {'; '.join(map(str, counts.fallbacks))}")
-    if counts.programs != counts.graphs or not (breaks or 1 <= counts.graphs <= MOST_GRAPHS):
+    if counts.programs != counts.graphs or not 1 <= counts.graphs <= MOST_GRAPHS:
         found.append(f"{counts.programs} programs for {counts.graphs} graphs")
-    if counts.launches != steps and not breaks:
-        found.append(f"{counts.launches} launches in {steps} steps")
+    if counts.launches != run.steps:
+        found.append(f"{counts.launches} launches in {run.steps} steps")
     if counts.wrapped:
         found.append(f"calls pass through a wrapper: {counts.wrapped[0]}")
+    if run.operators is None:
+        found.append("the last step compiled: its operators in torch are not known")
+    elif outside := in_torch(run):
+        found.append(f"{sum(outside.values())} operators of a step in torch: {', '.join(sorted(outside))}")
     return found
+
+
+def in_torch(run: Run) -> dict[str, int]:
+    """The operators of the last step that torch ran, by name; making the outputs, outside every launch, is left out."""
+    return {name: count for name, count in (run.operators or {}).items() if name not in ALLOCATIONS}

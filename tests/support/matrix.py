@@ -2,10 +2,11 @@
 
     python -m tests.support.matrix                     every model on the reference target
     python -m tests.support.matrix --models Llama OPT  these only; what the file says of others stays
+    python -m tests.support.matrix --missing           what the file says nothing of: goes on after an interruption
     python -m tests.support.matrix --render            docs/support.md again, from docs/support.json
 
 Each model runs in a process of its own, so that a crash is one line of the table. The processes are forks of one that
-has loaded and warmed everything, which saves most of the time.
+has loaded and warmed everything, which saves most of the time. The file is written after each.
 """
 
 from __future__ import annotations
@@ -44,18 +45,17 @@ def measure(configuration: Configuration, form: str, target: str) -> dict[str, A
         eager = _run(configuration, exact_model, form, ids)
         with steps.counted() as counts:
             got = _run(configuration, exact_model, form, ids, target)
-        against = judge.one_launch_a_step(counts, got.steps, breaks=bool(configuration.breaks))
-        if against:
-            return {"stopped": "; ".join(against)}
         found: dict[str, Any] = {
             "graphs": counts.graphs,
             "launches": counts.launches / got.steps,
             "fallbacks": len(counts.fallbacks),
+            "in_torch": sum(judge.in_torch(got).values()),
             "tasks": counts.tasks,
             "events": counts.events,
             "error_fp32": judge.logits_error(got, eager),
             "cache_fp32": judge.cache_error(got, eager),
             "tokens_equal": torch.equal(got.tokens, eager.tokens),
+            "against": judge.one_launch_a_step(counts, got),
         }
         torch._dynamo.reset()
         forced = torch.cat([steps.prompt(configuration, BATCH, 1, seed=2), eager.tokens[:, :-1]], 1)
@@ -72,7 +72,7 @@ def measure(configuration: Configuration, form: str, target: str) -> dict[str, A
 
 
 def _steps(configuration: Configuration) -> int:
-    return STEPS if configuration.promised or "sliding_window" in configuration.settings else FEWER
+    return STEPS if configuration.promised or configuration.slides else FEWER
 
 
 def _run(
@@ -142,16 +142,29 @@ def render(results: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _stops(configuration: Configuration, form: str, models: dict[str, Any]) -> list[str]:
-    found = models.get(configuration.name, {}).get(form, {})
+def against(found: dict[str, Any]) -> list[str]:
+    """What of the contract a result does not keep."""
     if "stopped" in found:
-        return [f"- **{configuration.name}**, {form}: {found['stopped']}."]
-    if configuration.breaks and found:
-        return [
-            f"- **{configuration.name}**, {form}: one launch a step. It takes {found['launches']:g} launches of "
-            f"{found['graphs']} graphs, because Dynamo breaks at {configuration.breaks}."
-        ]
-    return []
+        return [found["stopped"]]
+    said = list(found["against"])
+    if found["error_fp32"] > judge.TOLERANCE:
+        said.append(f"fp32 logits are off by {found['error_fp32']:.1e}")
+    if found["cache_fp32"] > judge.TOLERANCE:
+        said.append(f"the fp32 cache is off by {found['cache_fp32']:.1e}")
+    if not found["tokens_equal"]:
+        said.append("other greedy tokens than eager")
+    if found["error_bf16"] > judge.BF16_RATIO * found["eager_bf16"]:
+        said.append(f"bf16 errors are {found['error_bf16'] / found['eager_bf16']:.2f} times those of eager")
+    return said
+
+
+def _stops(configuration: Configuration, form: str, models: dict[str, Any]) -> list[str]:
+    found = models.get(configuration.name, {}).get(form)
+    said = against(found) if found is not None else []
+    if not said:
+        return []
+    cause = f". Dynamo breaks at {configuration.breaks}" if configuration.breaks else ""
+    return [f"- **{configuration.name}**, {form}: {'; '.join(said)}{cause}."]
 
 
 _HEAD = """# Support matrix
@@ -165,13 +178,15 @@ backend: *direct* (`torch.compile(model)` called with a static cache) and *gener
 
 - *graphs*: what Dynamo captured, each one program. Models with sliding windows take up to three: their position is a
   Python integer that torch bakes in, then makes a symbol, and the full window is other code.
-- *launches*: a step. *fallbacks*: ops left to torch. *tasks*: of the program that ran last.
+- *launches*: a step. *fallbacks*: ops of the graphs that the backend left to torch. *in torch*: operators that torch
+  ran in the last step, by its own count, besides making the outputs; code between graphs has some.
+- *tasks*: of the program that ran last.
 - *fp32*: greatest relative error of any step's logits against eager; at most 1e-4 is promised. *tokens*: greedy tokens
   equal eager's.
 - *bf16*: relative error against fp32 over all teacher-forced steps, and its ratio to eager bf16's own; at most 1.5 is
   promised."""
-_COLUMNS = """| model | form | graphs | launches | fallbacks | tasks | fp32 | tokens | bf16 | of eager's |
-|---|---|---|---|---|---|---|---|---|---|"""
+_COLUMNS = """| model | form | graphs | launches | fallbacks | in torch | tasks | fp32 | tokens | bf16 | of eager's |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def _rows(configuration: Configuration, models: dict[str, Any]) -> str:
@@ -181,10 +196,11 @@ def _rows(configuration: Configuration, models: dict[str, Any]) -> str:
 def _row(name: str, form: str, found: dict[str, Any] | None) -> str:
     if found is None or "stopped" in found:
         word = "untested" if found is None else "not reached"
-        return f"| {name} | {form} | {word} | | | | | | | |"
+        return f"| {name} | {form} | {word} | | | | | | | | |"
     ratio = found["error_bf16"] / found["eager_bf16"]
     return (
-        f"| {name} | {form} | {found['graphs']} | {found['launches']:g} | {found['fallbacks']} | {found['tasks']} "
+        f"| {name} | {form} | {found['graphs']} | {found['launches']:g} | {found['fallbacks']} "
+        f"| {found['in_torch']} | {found['tasks']} "
         f"| {found['error_fp32']:.1e} | {'equal' if found['tokens_equal'] else '**differ**'} "
         f"| {found['error_bf16']:.1e} | {ratio:.2f} |"
     )
@@ -196,29 +212,45 @@ def stored() -> dict[str, Any]:
     return found
 
 
+def _store(results: dict[str, Any]) -> None:
+    """Whole or not at all, so that an interruption loses nothing."""
+    new = RESULTS.with_suffix(".new")
+    new.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    new.replace(RESULTS)
+
+
+def _wanted(chosen: argparse.Namespace, models: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = [(name, form) for name in chosen.models for form in chosen.forms]
+    return [(n, f) for n, f in pairs if not (chosen.missing and f in models.get(n, {}))]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, store, render; returns the exit status: 1 if a promised model is not reached."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.matrix", description="Make the support matrix.")
     parser.add_argument("--models", nargs="+", choices=list(BY_NAME), default=list(BY_NAME), metavar="MODEL")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--target", choices=("reference", "cpu"), default="reference")
+    parser.add_argument("--missing", action="store_true", help="measure only what has no result yet")
     parser.add_argument("--render", action="store_true", help="measure nothing")
     chosen = parser.parse_args(arguments)
     results = stored()
     if not chosen.render:
-        versions = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
-        results["made"] = {**versions, "target": chosen.target}
+        made = {
+            "torch": torch.__version__.split("+")[0],
+            "transformers": transformers.__version__,
+            "target": chosen.target,
+        }
+        if results["made"] != made:  # one heading stands over the whole table
+            results = {"made": made, "models": {}}
         _warm()
-        for name in chosen.models:
-            for form in chosen.forms:
-                found = measure_apart(name, form, chosen.target)
-                results["models"].setdefault(name, {})[form] = found
-                print(f"{name}, {form}: {found.get('stopped') or _row(name, form, found)}", flush=True)
-                RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        for name, form in _wanted(chosen, results["models"]):
+            found = measure_apart(name, form, chosen.target)
+            results["models"].setdefault(name, {})[form] = found
+            print(f"{name}, {form}: {found.get('stopped') or _row(name, form, found)}", flush=True)
+            _store(results)
     PAGE.write_text(render(results))
-    broken = [
-        c.name for c in DENSE if c.promised and any("stopped" in f for f in results["models"].get(c.name, {}).values())
-    ]
+    models = results["models"]
+    broken = [c.name for c in DENSE if c.promised and any(against(found) for found in models.get(c.name, {}).values())]
     if broken:
         print(f"promised but not reached: {', '.join(broken)}", file=sys.stderr)
     return 1 if broken else 0

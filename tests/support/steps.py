@@ -12,13 +12,18 @@ import dataclasses
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 import transformers
+from torch.utils._python_dispatch import _disable_current_modes
 
 from onelaunch.frontend import backend as backend_module
 from onelaunch.frontend import stats
 from onelaunch.frontend.fallback import Fallback
+from onelaunch.models.generation import graphs_compiled
+from onelaunch.models.operators import OperatorCounter
+from onelaunch.targets.reference.executable import ReferenceExecutable
 from tests.support.configurations import Configuration
 
 OPTIONS = {"fallback": "error", "cache": False}
@@ -33,6 +38,7 @@ class Run:
     tokens: torch.Tensor  # [B, steps]: what each step's logits choose
     cache: list[torch.Tensor]
     steps: int  # calls after the prompt
+    operators: dict[str, int] | None  # torch operators of the last step outside launches, by name; None: it compiled
 
 
 @dataclasses.dataclass
@@ -105,7 +111,7 @@ def direct(
     first = out.logits[:, -1].argmax(-1, keepdim=True)
     if damage is not None:
         damage(cache)
-    call = model if compile is None else compile(model)
+    call = _Watched(model if compile is None else compile(model), steps)
     logits = []
     token = first
     for step in range(steps):
@@ -115,7 +121,39 @@ def direct(
         logits.append(made.float().clone())
         token = made.argmax(-1, keepdim=True)
     stacked = torch.stack(logits, 1)
-    return Run(stacked, stacked.argmax(-1), contents(cache), steps)
+    return Run(stacked, stacked.argmax(-1), contents(cache), steps, call.operators)
+
+
+class _Watched:
+    """A step that counts the torch operators of its last call, unless that call compiles: compiling runs many."""
+
+    def __init__(self, call: Callable[..., Any], steps: int) -> None:
+        self.call, self.left = call, steps
+        self.operators: dict[str, int] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.left -= 1
+        if self.left:
+            return self.call(*args, **kwargs)
+        graphs = graphs_compiled()
+        with OperatorCounter() as counter, _unseen_inside_launches():
+            found = self.call(*args, **kwargs)
+        if graphs_compiled() == graphs:
+            self.operators = dict(counter.names)
+        return found
+
+
+@contextlib.contextmanager
+def _unseen_inside_launches() -> Iterator[None]:
+    """The reference target computes with torch: what a launch of it does is the launch's own."""
+    launch = ReferenceExecutable.launch
+
+    def unseen(self: ReferenceExecutable, *args: Any) -> None:
+        with _disable_current_modes():
+            launch(self, *args)
+
+    with mock.patch.object(ReferenceExecutable, "launch", unseen):
+        yield
 
 
 def _extra(configuration: Configuration, batch: int, position: int, length: int) -> dict[str, torch.Tensor]:
@@ -166,18 +204,37 @@ def generate(
         settings["logits_processor"] = transformers.LogitsProcessorList([_Forced(tokens, ids.shape[1])])
     model.__dict__.pop("_compiled_call", None)
     model._last_compile_config = None
-    out = model.generate(
-        ids,
-        attention_mask=mask,
-        max_new_tokens=steps + 1,
-        do_sample=False,
-        cache_implementation="static",
-        return_dict_in_generate=True,
-        output_logits=True,
-        **settings,
-    )
+    watched: list[_Watched] = []
+    with _watched(model, steps, watched):
+        out = model.generate(
+            ids,
+            attention_mask=mask,
+            max_new_tokens=steps + 1,
+            do_sample=False,
+            cache_implementation="static",
+            return_dict_in_generate=True,
+            output_logits=True,
+            **settings,
+        )
+    operators = watched[0].operators if watched else None
     logits = torch.stack(out.logits[1:], 1).float()
-    return Run(logits, logits.argmax(-1), contents(out.past_key_values), logits.shape[1])
+    return Run(logits, logits.argmax(-1), contents(out.past_key_values), logits.shape[1], operators)
+
+
+@contextlib.contextmanager
+def _watched(model: torch.nn.Module, steps: int, found: list[_Watched]) -> Iterator[None]:
+    """While active, ``generate`` gets its compiled step wrapped; the wrapper is put into ``found``."""
+    make = model.get_compiled_call
+
+    def watched(config: Any) -> _Watched:
+        found.append(_Watched(make(config), steps))
+        return found[-1]
+
+    model.get_compiled_call = watched
+    try:
+        yield
+    finally:
+        del model.get_compiled_call
 
 
 def contents(cache: Any) -> list[torch.Tensor]:

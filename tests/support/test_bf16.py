@@ -28,7 +28,7 @@ def runs(name, batch, target, count, form, damage=None):
         with steps.counted() as counts:
             compile = steps.compiled(target)
             got = steps.direct(configuration, model, ids, count, forced=forced, compile=compile, damage=damage)
-    assert not judge.one_launch_a_step(counts, count)
+    assert not judge.one_launch_a_step(counts, got)
     return judge.bf16_errors(got, eager, exact)
 
 

@@ -20,7 +20,7 @@ def agree(name, batch, target, count, padding):
         got = steps.generate(model, ids, count, padding=padding, target=target)
     assert eager.steps == got.steps == count
     assert not judge.differences(got, eager)
-    assert not judge.one_launch_a_step(counts, count)
+    assert not judge.one_launch_a_step(counts, got)
 
 
 @pytest.mark.parametrize(("number", "name"), list(enumerate(c.name for c in PROMISED)))
