@@ -34,8 +34,10 @@ def notes(result: dict[str, Any]) -> list[str]:
     lines = []
     if (roof := result.get("roof")) is not None:
         lines.append(
-            f"The weights ({roof['weight_bytes'] / 1e6:.0f} MB) at the measured read bandwidth "
-            f"({roof['bytes_per_second'] / 1e9:.1f} GB/s) alone: {roof['ms']:.2f} ms."
+            f"Reading the weights alone ({roof['weight_bytes'] / 1e6:.0f} MB), in the same rounds: "
+            f"{roof['ms']['median']:.2f} ms at the median read bandwidth "
+            f"({roof['bytes_per_second']['median'] / 1e9:.1f} GB/s), {roof['ms']['best']:.2f} ms at the best "
+            f"({roof['bytes_per_second']['best'] / 1e9:.1f} GB/s)."
         )
     if (overhead := result.get("overhead")) is not None:
         lines.append(
