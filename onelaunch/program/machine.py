@@ -21,6 +21,7 @@ class Machine:
     activation: DType  # type in which float intermediates of 16 bits are kept in the workspace
     linear_rows: int  # a tile of a linear op begins at a multiple of this many output columns
     alignment: int  # bytes to which workspace buffers are aligned
+    grain: float = 0.0  # ns of work that pay for one more task of an op; 0: a task and a dependency
 
 
 def cpu(workers: int) -> Machine:
@@ -28,4 +29,16 @@ def cpu(workers: int) -> Machine:
     return Machine(
         name="cpu", workers=workers, bandwidth=20.0 * workers, flops=16.0, transcendental=2.0,
         dependency=300.0, task=100.0, activation=DType.F32, linear_rows=8, alignment=64,
+    )  # fmt: skip
+
+
+def cuda(workers: int = 132) -> Machine:
+    """A Hopper GPU with ``workers`` resident blocks (constants measured on one H200: docs/design.md).
+
+    A worker is a block of 256 computing threads: ``flops`` and ``transcendental`` are those of all of them in generated
+    loops. ``dependency`` runs from the last product of one op to the first of the next.
+    """
+    return Machine(
+        name="cuda-sm90a", workers=workers, bandwidth=4600.0 / 132 * workers, flops=64.0, transcendental=0.06,
+        dependency=2500.0, task=1100.0, activation=DType.F32, linear_rows=8, alignment=256, grain=200.0,
     )  # fmt: skip

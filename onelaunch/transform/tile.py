@@ -39,7 +39,7 @@ class Footprint:
 def tiles(nest: Nest, machine: Machine) -> list[Tile]:
     """The boxes of the nest's variables that its tasks compute, in order."""
     whole = [(0, maximum(v.args[0])) for v in nest.vars]
-    pays = int(cost.work(nest, machine) / (machine.task + machine.dependency))
+    pays = int(cost.work(nest, machine) / (machine.grain or machine.task + machine.dependency))
     parts = max(1, min(cost.parallel(nest, machine), pays))
     result: list[list[Range]] = [whole]
     for n in _splittable(nest):

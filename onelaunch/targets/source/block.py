@@ -12,14 +12,16 @@ INDENT = "  "
 class Block:
     """Statements in braces (or a whole function body), with the names of values that are known inside.
 
-    ``variable`` is bound by a loop. Blocks are appended to their parent when they are complete, so that what their
-    contents hoist into the parent stands before them.
+    ``variable`` is bound by a loop; ``shared``: who computes the block's statements together, where a target has teams
+    of threads ("": the same as around it). Blocks are appended to their parent when they are complete, so that what
+    their contents hoist into the parent stands before them.
     """
 
     def __init__(self, parent: Block | None, header: str = "", variable: Expr | None = None) -> None:
         self.parent, self.header, self.variable = parent, header, variable
         self.pragma = ""
         self.end = "}"
+        self.shared = ""
         self.items: list[str | Block] = []
         self.names: dict[object, str] = {}
 

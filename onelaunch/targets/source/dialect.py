@@ -48,3 +48,4 @@ class Dialect:
 
 
 CPU = Dialect("cpu")
+CUDA = Dialect("cuda", restrict="", simd=False)

@@ -19,6 +19,7 @@ from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.writer import Writer
 
+ALONE = "one thread"  # Block.shared: each step belongs to one thread
 SPLITS = 6  # of one loop, one inside the other; what is left stays a condition in the loop
 
 Body = Callable[[Block, Sequence[Expr]], None]
@@ -26,13 +27,17 @@ Body = Callable[[Block, Sequence[Expr]], None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loop:
-    """``for low <= variable < high`` around statements that compute ``roots``."""
+    """``for low <= variable < high`` around statements that compute ``roots``.
+
+    ``dealt``: steps go in turn to the members of a team: (C++ text of a member's number, of their count).
+    """
 
     variable: Expr
     low: Expr
     high: Expr
     within: Range  # what is known of the variable's value
     pragma: str = ""  # written where the loop turns out to be straight
+    dealt: tuple[str, str] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -67,7 +72,7 @@ def write_loop(
         found = split.boundary(roots, loop.variable, writer.memory.unsafe)
         if found is not None and found.point.is_const:
             return _write_parts(writer, block, loop, roots, body, found, splits)
-        if (size := split.period(roots, loop.variable)) is not None:
+        if loop.dealt is None and (size := split.period(roots, loop.variable)) is not None:
             return _write_periods(writer, block, loop, roots, body, size, splits)
         if (condition := split.invariant(roots, loop.variable, writer.memory.unsafe)) is not None:
             return _write_unswitched(writer, block, loop, roots, body, condition, splits)
@@ -76,7 +81,11 @@ def write_loop(
     writer.count((*roots, loop.low, loop.high))
     low, high = writer.value(loop.low, block), writer.value(loop.high, block)
     name = writer.variable_name(loop.variable)
-    inner = Block(block, f"for (int64_t {name} = {bare(low)}; {name} < {bare(high)}; ++{name})", loop.variable)
+    start, step = bare(low), f"++{name}"
+    if loop.dealt is not None:
+        start, step = f"{low} + {loop.dealt[0]}", f"{name} += {loop.dealt[1]}"
+    inner = Block(block, f"for (int64_t {name} = {start}; {name} < {bare(high)}; {step})", loop.variable)
+    inner.shared = "" if loop.dealt is None else ALONE
     inner.names[loop.variable] = name
     body(inner, roots)
     if inner.is_straight() and writer.dialect.simd:
@@ -181,6 +190,7 @@ def write_reduction(writer: Writer, e: Expr, block: Block) -> str:
     extent = writer.memory.lower(variable.args[0])
     pragma = writer.dialect.reduction.format(sign=signs[kind], names=name)
     within = (0, max(maximum(extent) - 1, 0))
+    dealt = writer.dealt(block)
     uses = writer.uses
 
     def step(inner: Block, roots: Sequence[Expr]) -> None:
@@ -191,6 +201,8 @@ def write_reduction(writer: Writer, e: Expr, block: Block) -> str:
         else:
             inner.items.append(f"{name} {sign}= {bare(text)};")
 
-    write_loop(writer, block, Loop(variable, build.const(0), extent, within, pragma), (summand,), step)
+    write_loop(writer, block, Loop(variable, build.const(0), extent, within, pragma, dealt), (summand,), step)
+    if dealt is not None:
+        block.items.append(writer.combined(name, e, block))
     writer.uses = uses
     return name

@@ -11,5 +11,7 @@ args operands tile scratch bf16 fp16 exp expm1 log log1p log2 sin cos tanh sigmo
 maximum floor_div floor_mod fmod trunc floor ceil round sign abs is_nan sqrt rsqrt checked storable to_float
 from_float float_limits lowest highest linear linear_columns prepare prepare_columns attend load store sum
 fma splat padded prefetch sum_each reduce y0 y1 yn j0 j1 jn
+launch task stages producer thread_of_block lane_of_warp warp_of_block sync_block reduce_warp reduce_block exchange
+operand steps last_position
 """
 RESERVED = frozenset(_WORDS.split())

@@ -90,6 +90,14 @@ class Writer:
         block.names[e] = name
         return name
 
+    def dealt(self, block: Block) -> tuple[str, str] | None:
+        """How a reduction in ``block`` goes to a team of threads (see ``Loop``); None: one thread does all of it."""
+        return None
+
+    def combined(self, name: str, e: Expr, block: Block) -> str:
+        """The statement that makes the reduction ``e`` of its members' parts, each in its own ``name``."""
+        raise NotImplementedError
+
     def place(self, e: Expr, block: Block) -> Block:
         """The outermost block that may compute ``e``; a condition is left only together with a loop around it."""
         found = block
