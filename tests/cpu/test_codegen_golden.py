@@ -199,7 +199,7 @@ void onelaunch_prefetch_0(const Args& args, const uint32_t* operands, const int6
   const bf16* const w = static_cast<const bf16*>(args.buffers[operands[1]]);
   const int64_t low1 = tile[2];
   const int64_t high1 = tile[3];
-  prefetch(w, 144, 144, low1, high1 - low1);
+  prefetch_linear<bf16, 2>(w, 72, 72, low1, high1);
 }
 
 void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* tile, Scratch& scratch) {

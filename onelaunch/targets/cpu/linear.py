@@ -90,7 +90,7 @@ def write_linear(k: KernelWriter) -> list[str]:
         if key not in done:
             done[key] = _write_prologue(k, number, c, matrix, group, calls)
         _write_product(k, number, c, matrix, done[key], group, calls)
-        prefetch.extend(_prefetch(k, c, matrix))
+        prefetch.extend(_prefetch(k, c, matrix, group))
     k.write_epilogue(k.nest)
     return prefetch
 
@@ -189,7 +189,7 @@ def _repeat(k: KernelWriter, calls: int, text: str, **steps: int) -> None:
     k.body.items.append(loop)
 
 
-def _prefetch(k: KernelWriter, c: Contraction, matrix: Matrix) -> list[str]:
+def _prefetch(k: KernelWriter, c: Contraction, matrix: Matrix, group: int) -> list[str]:
     place = k.writer.memory.places[matrix.name]
     if place.number not in k.constant or loads(matrix.base):
         return []
@@ -200,5 +200,6 @@ def _prefetch(k: KernelWriter, c: Contraction, matrix: Matrix) -> list[str]:
     if matrix.by_columns:
         call = f"prefetch({start} + {low}, {matrix.inner * width}, ({high} - {low}) * {width}, 0, {size});"
     else:
-        call = f"prefetch({start}, {matrix.column * width}, {size * width}, {low}, {high} - {low});"
+        kind = f"{CPU.storage[matrix.dtype]}, {group}"
+        call = f"prefetch_linear<{kind}>({start}, {matrix.column}, {size}, {low}, {high});"
     return [f"  {line}" for line in (*(i for i in block.items if isinstance(i, str)), call)]

@@ -215,4 +215,13 @@ inline void linear(const float* x, const W* w, int64_t row_stride, int64_t lengt
                                     acc_stride, accumulate);
 }
 
+// Asks for what linear<W, T> reads first of the same tile: the beginning of each band.
+template <class W, int T>
+inline void prefetch_linear(const W* w, int64_t row_stride, int64_t length, int64_t n0, int64_t n1) {
+  constexpr int kBands = detail::bands(T < kTokenGroup ? T : kTokenGroup), kSize = int(sizeof(W));
+  const int64_t rows = (n1 - n0) / kBands;
+  for (int r = 0; r < kBands; ++r)
+    prefetch(w, row_stride * kSize, length * kSize, n0 + r * rows, rows, kPrefetchAcross / kBands);
+}
+
 }  // namespace onelaunch
