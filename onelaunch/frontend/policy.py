@@ -42,10 +42,18 @@ def reason_for_torch(gm: GraphModule, inputs: Sequence[Any], options: Options) -
     for node in gm.graph.nodes:
         if _drops(node):
             return of_node(node, "dropout of a model in training mode; call model.eval()")
-    rows = max((_rows(n) for n in gm.graph.nodes), default=0)
-    if rows > MAX_ROWS:
-        return of_graph(f"prefill: {rows} rows in its products with weights, more than {MAX_ROWS}")
-    return None
+    return _prefill(gm)
+
+
+def _prefill(gm: GraphModule) -> Fallback | None:
+    """Most products multiply many rows: those of a prompt. A step has few such products, or none: where its cache is
+    compressed, one a layer takes the whole cache apart. The head of a prompt, in turn, may see the last token alone.
+    """
+    rows = [r for r in map(_rows, gm.graph.nodes) if r]
+    many = [r for r in rows if r > MAX_ROWS]
+    if 2 * len(many) < len(rows) or not many:
+        return None
+    return of_graph(f"prefill: {max(many)} rows in its products with weights, more than {MAX_ROWS}")
 
 
 def _trains(gm: GraphModule, inputs: Sequence[Any]) -> bool:
