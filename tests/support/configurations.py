@@ -51,6 +51,11 @@ class Configuration:
         """Some layer sees a window only, which takes steps to fill."""
         return any(self.settings.get(name) for name in ("sliding_window", "window_size"))
 
+    @property
+    def compresses(self) -> bool:
+        """The cache holds latents, and a step multiplies all of it with a weight: many rows once it is long."""
+        return "kv_lora_rank" in self.settings
+
     def config(self) -> transformers.PretrainedConfig:
         """The transformers configuration."""
         settings = {**TOKENS, **({"vocab_size": VOCABULARY} if self.plain else SIZES), **self.settings}

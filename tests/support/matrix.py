@@ -34,7 +34,7 @@ RESULTS = DOCS / "support.json"
 PAGE = DOCS / "support.md"
 FORMS = ("direct", "generate")
 PROMPT, BATCH, PADDING = 6, 2, 2
-STEPS, FEWER = 12, 4  # fewer for what is neither promised nor has a window to fill
+STEPS, FEWER = 12, 4  # fewer for what is neither promised nor has a window or a compressed cache to fill
 
 
 def measure(configuration: Configuration, form: str, target: str) -> dict[str, Any]:
@@ -72,7 +72,8 @@ def measure(configuration: Configuration, form: str, target: str) -> dict[str, A
 
 
 def _steps(configuration: Configuration) -> int:
-    return STEPS if configuration.promised or configuration.slides else FEWER
+    fills = configuration.slides or configuration.compresses
+    return STEPS if configuration.promised or fills else FEWER
 
 
 def _run(
@@ -173,8 +174,8 @@ Decode steps of unmodified transformers models with small random weights, in the
 backend: *direct* (`torch.compile(model)` called with a static cache) and *generate* (`model.generate` with
 `cache_implementation="static"`). Made by `python -m tests.support.matrix` with torch {torch} and transformers
 {transformers} on the {target} target: batch {batch}, a prompt of {prompt} tokens, {steps} steps to a full cache
-({fewer} for models that are neither promised nor have a sliding window); in the generate form the last row is padded by
-{padding} on its left.
+({fewer} for models that are not promised and have no sliding window and no compressed cache); in the generate form the
+last row is padded by {padding} on its left.
 
 - *graphs*: what Dynamo captured, each one program. Models with sliding windows take up to three: their position is a
   Python integer that torch bakes in, then makes a symbol, and the full window is other code.

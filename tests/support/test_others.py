@@ -4,6 +4,7 @@ from importlib import metadata
 
 import pytest
 
+from onelaunch.frontend.policy import MAX_ROWS
 from tests.support import judge
 from tests.support import steps
 from tests.support.configurations import BY_NAME
@@ -32,6 +33,14 @@ def test_generate(name):
     with steps.counted() as counts:
         got = steps.generate(model, ids, 13, padding=padding, target="reference")
     contract(configuration, counts, got, eager)
+
+
+@pytest.mark.parametrize("name", [c.name for c in OTHERS if c.compresses])
+def test_a_compressed_cache_of_many_rows(name):
+    """All of it is multiplied with a weight in each step, in rows that would make a prompt of most products."""
+    steps, batch = 12, 2
+    assert batch * (PROMPT + steps) > MAX_ROWS
+    agree(BY_NAME[name], batch, steps)
 
 
 @pytest.mark.parametrize("name", [c.name for c in ODD])
