@@ -2,7 +2,8 @@
 
 ``for vars: target[index] = body``. A plain nest is ``Rows``; with contractions it is ``Linear`` (their finished sums
 stand in the body as ``@0``, ``@1``, ...); with an attention it is ``Attend`` (its result stands as ``@0``). A nest
-whose index is not just its variables is a ``Scatter``: an index that is negative at run time stores nothing.
+whose index is not just its variables is a ``Scatter``: an index that is negative at run time stores nothing, and where
+data may send two steps to one place, the later step of the loops wins.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import LEAVES
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
+from onelaunch.graph.nest import MASKED
 from onelaunch.graph.nest import Attention
 from onelaunch.graph.nest import Contraction
 from onelaunch.graph.nest import Nest
@@ -197,8 +198,8 @@ class NestReader:
         if self.attend is None:
             return None
         variables, masked = self.attend
-        if len(variables) != 2 or masked not in ("zero", "nan"):
-            raise ProgramFormatError("expected 'attend key < n, head < n, masked zero' (or nan)")
+        if len(variables) != 2 or masked not in MASKED:
+            raise ProgramFormatError(f"expected 'attend key < n, head < n, masked' and one of {', '.join(MASKED)}")
         _exactly(self.parts, _PARTS[:4], "attend", _PARTS[4:])
         parts = {name: self.parts.get(name) for name in _PARTS}
         return Attention(*variables, **parts, masked=masked)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from onelaunch.graph.expr import COMPARISONS
 from onelaunch.graph.expr import REDUCTIONS
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
+from onelaunch.graph.nest import MASKED
 from onelaunch.graph.nest import Attention
 from onelaunch.graph.nest import Contraction
 from onelaunch.graph.nest import Nest
@@ -99,7 +100,7 @@ def nests(draw: st.DrawFn) -> Nest:
         maybe = [expression() if draw(st.booleans()) else None for _ in range(3)]
         attention = Attention(
             key, head, expression(head), expression(key, head), expression(key), expression(key), *maybe,
-            masked=draw(st.sampled_from(["zero", "nan"])),
+            masked=draw(st.sampled_from(MASKED)),
         )  # fmt: skip
     index = tuple(draw(st.one_of(st.just(v), st.builds(expression))) for v in variables)
     return Nest(
