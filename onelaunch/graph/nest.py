@@ -16,7 +16,11 @@ from collections.abc import Iterator
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import loads
 from onelaunch.graph.expr import walk
+from onelaunch.graph.index import terms
+
+MASKED = ("zero", "nan", "all")  # what a row of an attention may give that has no position left
 
 
 class Kind(enum.StrEnum):
@@ -85,6 +89,21 @@ class Nest:
         free = [i for i in self.index if not i.is_const]
         plain = all(i.op is Op.VAR for i in free) and len(set(free)) == len(free)
         return Kind.ROWS if plain else Kind.SCATTER
+
+    @property
+    def walked(self) -> frozenset[Expr]:
+        """Variables whose steps may meet at one place, as data decide: a target takes them in ascending order."""
+        data = [i for i in self.index if loads(i)]
+        if not data:
+            return frozenset()
+        apart = set().union(*(i.free for i in self.index if not loads(i)))
+        for i in data:  # a place that data choose once and one variable moves along
+            moving = [t for t in terms(i)[0] if t.op is Op.VAR and t not in apart]
+            others = set().union(*(t.free for t in terms(i)[0] if t.op is not Op.VAR))
+            if len(moving) == 1 and others <= apart:
+                apart.add(moving[0])
+        chosen = set().union(*(i.free for i in data))
+        return frozenset(v for v in self.vars if v in chosen and v not in apart)
 
     def exprs(self) -> Iterator[Expr]:
         """Every expression of the nest: indices, body, prologues, matrices, attention."""
