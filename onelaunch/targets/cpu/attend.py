@@ -8,7 +8,6 @@ evaluated into scratch first.
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
@@ -20,11 +19,14 @@ from onelaunch.graph.nest import Attention
 from onelaunch.program.program import maximum
 from onelaunch.targets.cpu.kernel import KernelWriter
 from onelaunch.targets.cpu.linear import INNER_BLOCK
-from onelaunch.targets.cpu.linear import STREAMED
-from onelaunch.targets.cpu.linear import stored
+from onelaunch.targets.source.attention import DOT
+from onelaunch.targets.source.attention import plain
+from onelaunch.targets.source.attention import sharing
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CPU
 from onelaunch.targets.source.loops import Loop
+from onelaunch.targets.source.matrix import STREAMED
+from onelaunch.targets.source.matrix import stored
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import open_loop
 from onelaunch.targets.source.nests import write_store
@@ -32,7 +34,6 @@ from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.tiles import Axis
 
 GROUP = 8  # queries that share one pass at most: as many as linear.h takes tokens at once
-DOT = Expr.make(Op.VAR, (build.const(1),), "dot", DType.F32)  # the scalar product, inside the score
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def write_attend(k: KernelWriter) -> None:
         return k.write_epilogue(k.nest)
     memory = k.writer.memory
     shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan) if e is not None]
-    axis, size = _group(k, shared)
+    axis, size = sharing(k.axes[:-1], k.tiles, shared, GROUP)
     blocks = [k.body]
     for other in k.axes[:-1]:
         if other is not axis:
@@ -74,40 +75,6 @@ def _open_group(k: KernelWriter, block: Block, axis: Axis, size: int) -> Block:
     inner = Block(block, f"for (int64_t {name} = {low}; {name} < {high}; {step})", axis.variable)
     inner.names[axis.variable] = name
     return inner
-
-
-def _group(k: KernelWriter, shared: list[Expr]) -> tuple[Axis | None, int]:
-    """The axis along which queries share keys and values, and how many do."""
-    queries = k.axes[:-1]
-    for i, axis in reversed(list(enumerate(queries))):
-        periods = [p for e in shared if (p := _periods(e, axis.variable)) is not None]
-        if len(periods) < len(shared) or not axis.variable.args[0].is_const:
-            continue
-        numbers = [n for p in periods for n in p]
-        spans = [t[i] for t in k.tiles]
-        numbers += [high - low for low, high in spans] + ([low for low, _ in spans] if numbers else [])
-        common = math.gcd(*numbers) if numbers else 1
-        size = max((s for s in range(1, GROUP + 1) if common % s == 0), default=1)
-        if size > 1:
-            return axis, size
-    return (queries[-1], 1) if queries else (None, 1)
-
-
-def _periods(e: Expr, variable: Expr) -> list[int] | None:
-    """The numbers g for which ``e`` depends on ``variable`` only through ``variable // g``; None: otherwise too."""
-    found: list[int] = []
-    seen: set[Expr] = set()
-
-    def visit(node: Expr) -> bool:
-        if variable not in node.free or node in seen:
-            return True
-        seen.add(node)
-        if node.op is Op.FLOORDIV and node.args[0] is variable and node.args[1].is_const:
-            found.append(int(node.args[1].value))
-            return True
-        return node is not variable and all(visit(arg) for arg in node.args)
-
-    return found if visit(e) else None
 
 
 def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None, size: int) -> None:
@@ -229,25 +196,3 @@ def _write_score(k: KernelWriter, a: Attention, block: Block, axis: Axis | None)
     body.items.append(f"return {bare(text)};")
     block.items.append(body)
     return name
-
-
-def plain(a: Attention) -> Expr:
-    """Attention as ordinary reductions: right for every type and layout, and slow."""
-    wide = DType.F64 if DType.F64 in (a.q.dtype, a.k.dtype, a.v.dtype) else DType.F32
-    product = build.mul(build.cast(a.q, wide), build.cast(a.k, wide))
-    dot = build.reduce("sum", a.head, product)
-    score = build.cast(substitute(a.score, {build.acc(0): dot}), wide)
-    low = build.const(-math.inf, wide)
-    for condition in (
-        None if a.start is None else build.le(a.start, a.key),
-        None if a.stop is None else build.lt(a.key, a.stop),
-        a.scan,
-    ):
-        score = score if condition is None else build.where(condition, score, low)
-    peak = build.reduce("max", a.key, score)
-    empty = build.eq(peak, low)
-    base = build.where(empty, build.const(0.0, wide), peak)
-    weight = build.pointwise(Op.EXP, build.sub(score, base))
-    total = build.reduce("sum", a.key, weight)
-    mean = build.pointwise(Op.DIV, build.reduce("sum", a.key, build.mul(weight, build.cast(a.v, wide))), total)
-    return build.where(empty, build.const(0.0 if a.masked == "zero" else math.nan, wide), mean)

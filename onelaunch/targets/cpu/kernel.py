@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from onelaunch.graph import build
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.nest import Kind
 from onelaunch.graph.nest import Nest
@@ -21,7 +20,12 @@ from onelaunch.targets.source.tiles import Axis
 from onelaunch.targets.source.tiles import axes
 from onelaunch.targets.source.tiles import high_name
 from onelaunch.targets.source.tiles import low_name
+from onelaunch.targets.source.tiles import most
+from onelaunch.targets.source.tiles import offset
 from onelaunch.targets.source.writer import Writer
+from onelaunch.targets.source.writer import identifier
+
+__all__ = ["ALIGNMENT", "Code", "KernelWriter", "most", "offset"]
 
 ALIGNMENT = 64
 
@@ -43,7 +47,7 @@ class KernelWriter:
         constant: set[int],
     ) -> None:  # fmt: skip
         self.number, self.kernel, self.nest, self.tiles, self.constant = number, kernel, kernel.nest, tiles, constant
-        names = {s: f"sym_{_identifier(s)}" for s in symbols}
+        names = {s: f"sym_{identifier(s)}" for s in symbols}
         bounds = {n(i): n(i) for i in range(len(kernel.nest.vars)) for n in (low_name, high_name)}
         self.writer = Writer(Memory(()), CPU, {**names, **bounds})
         self.declarations: list[tuple[str, str]] = []
@@ -59,7 +63,7 @@ class KernelWriter:
         self.scratch = 0
 
     def _declare(self, number: int, operand: Operand) -> None:
-        name = self.writer.fresh(_identifier(operand.name), numbered=False)
+        name = self.writer.fresh(identifier(operand.name), numbered=False)
         const = "" if operand.name == self.nest.target else "const "
         type_text = f"{const}{CPU.storage[operand.dtype]}*"
         source = f"static_cast<{type_text}>(args.buffers[operands[{number}]])"
@@ -70,7 +74,7 @@ class KernelWriter:
         """``count`` floats of the worker's scratch, as operand ``name`` for generated code; returns the C++ name."""
         from onelaunch.graph.dtype import DType
 
-        pointer = self.writer.fresh(_identifier(name.lstrip("@")), numbered=False)
+        pointer = self.writer.fresh(identifier(name.lstrip("@")), numbered=False)
         text = f"float* const {pointer} = reinterpret_cast<float*>(scratch.data + {self.scratch});"
         self.declarations.append((pointer, text))
         self.writer.memory.add(Place(Operand(name, DType.F32, shape, strides), pointer))
@@ -113,25 +117,3 @@ class KernelWriter:
                 kept.append(f"  {declaration}")
                 text = f"{declaration}\n{text}"
         return "\n".join([f"{head} {{", *reversed(kept), *lines, "}"])
-
-
-def _identifier(name: str) -> str:
-    text = "".join(c if c.isalnum() else "_" for c in name)
-    return text if text[:1].isalpha() else f"x{text}"
-
-
-def offset(axes: list[Axis]) -> Expr:
-    """The row-major number of a step among ``axes``, counted from the tile's start; tiles as large as they get."""
-    total = build.const(0)
-    for axis in axes:
-        steps = build.sub(axis.variable, axis.low)
-        total = build.add(build.mul(total, build.const(axis.most)), steps)
-    return total
-
-
-def most(axes: list[Axis]) -> int:
-    """The number of steps that a tile over ``axes`` has at most."""
-    count = 1
-    for axis in axes:
-        count *= axis.most
-    return count

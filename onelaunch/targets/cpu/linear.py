@@ -7,8 +7,6 @@ Any other matrix is summed by a plain loop, through the general rule for reducti
 
 from __future__ import annotations
 
-import dataclasses
-
 from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
@@ -23,52 +21,14 @@ from onelaunch.targets.cpu.kernel import most
 from onelaunch.targets.cpu.kernel import offset
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CPU
+from onelaunch.targets.source.matrix import Matrix
+from onelaunch.targets.source.matrix import recognise
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import write_store
 from onelaunch.targets.source.printer import bare
 
 TOKENS = 64  # of one call of the headers' products; more tokens take several calls
 INNER_BLOCK = 32  # linear.h pads the contraction to it
-STREAMED = (DType.F32, DType.BF16, DType.F16)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Matrix:
-    """How the elements of a weight matrix lie: ``base + column * columns + row of the contraction * rows``."""
-
-    name: str
-    dtype: DType
-    base: Expr
-    column: int  # distance of neighbouring output columns, in elements
-    inner: int  # distance of neighbouring elements of the contraction
-
-    @property
-    def by_columns(self) -> bool:
-        """True for [in, out]."""
-        return self.inner != 1
-
-
-def recognise(k: KernelWriter, c: Contraction) -> Matrix | None:
-    """The matrix of a contraction, where the headers can stream it."""
-    column, w = k.axes[-1].variable, stored(c.w)
-    if w.op is not Op.LOAD or w.dtype not in STREAMED or c.x.dtype.compute is not DType.F32:
-        return None
-    lowered = k.writer.memory.lower(w)
-    parts, constant = terms(lowered.args[0])
-    by_column, by_inner = parts.pop(column, 0), parts.pop(c.var, 0)
-    if any(t.free for t in parts) or 1 not in (by_column, by_inner) or min(by_column, by_inner) < 0:
-        return None
-    base = build.const(constant)
-    for term, factor in parts.items():
-        base = build.add(base, build.mul(term, build.const(factor)))
-    return Matrix(w.attr, w.dtype, base, by_column, by_inner)
-
-
-def stored(e: Expr) -> Expr:
-    """``e`` without casts to a wider float: the headers widen what they load."""
-    while e.op is Op.CAST and e.dtype is DType.F32 and e.args[0].dtype in STREAMED:
-        e = e.args[0]
-    return e
 
 
 def write_linear(k: KernelWriter) -> list[str]:
@@ -80,7 +40,7 @@ def write_linear(k: KernelWriter) -> list[str]:
     prefetch: list[str] = []
     for number, c in enumerate(k.nest.contractions):
         acc = build.acc(number)
-        matrix = recognise(k, c) if tokens and k.axes[-1].most else None
+        matrix = recognise(k.writer.memory, k.axes[-1].variable, c) if tokens and k.axes[-1].most else None
         if matrix is None:
             product = build.mul(build.cast(c.x, _wide(c.x)), build.cast(c.w, _wide(c.w)))
             total = build.cast(build.reduce("sum", c.var, product), DType.F32)

@@ -4,6 +4,7 @@ the others.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from onelaunch.graph import build
@@ -19,6 +20,41 @@ from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.writer import Writer
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Store:
+    """``target[index] = body`` with everything lowered. ``guards``: (dimension, index) of those that may be outside."""
+
+    target: str
+    address: Expr
+    value: Expr
+    guards: tuple[tuple[int, Expr], ...]
+
+    def write(self, writer: Writer, block: Block, roots: Sequence[Expr], waiting: Sequence[tuple[int, Expr]]) -> None:
+        """Writes the store into ``block``, inside the guards ``waiting``; ``roots``: address, value, their indices."""
+        home = block
+        for (d, _), i in zip(waiting, roots[2:], strict=True):
+            home = guarded(writer, home, self.target, d, i)
+        dtype = writer.memory.places[self.target].operand.dtype
+        text = printer.convert(writer.value(roots[1], home), roots[1].dtype, dtype, writer.dialect)
+        home.items.append(writer.dialect.store(dtype, writer.pointer(self.target, roots[0], home), bare(text)))
+        close(home, block)
+
+
+def lower_store(writer: Writer, target: str, index: Sequence[Expr], body: Expr, trusted: bool = False) -> Store:
+    """The store; ``trusted``: no index needs a guard."""
+    memory = writer.memory
+    operand = memory.places[target].operand
+    guards = tuple(
+        (d, memory.lower(i)) for d, (i, extent) in enumerate(zip(index, operand.shape, strict=True))
+        if not trusted and not in_bounds(i, extent)
+    )  # fmt: skip
+    address = memory.address(target, [memory.lower(i) for i in index])
+    value = memory.lower(body)
+    if value.op is Op.CAST and value.dtype is operand.dtype and operand.dtype in (DType.BF16, DType.F16):
+        value = value.args[0] if value.args[0].dtype is not DType.F64 else value
+    return Store(target, address, value, guards)
+
+
 def write_store(
     writer: Writer,
     block: Block,
@@ -31,37 +67,19 @@ def write_store(
     """Writes ``for loops: target[index] = body``. Indices that may be outside the target are tested as soon as their
     variables are bound (unless ``trusted``): a negative one stores nothing.
     """
-    memory = writer.memory
-    operand = memory.places[target].operand
-    guards = [
-        (d, memory.lower(i)) for d, (i, extent) in enumerate(zip(index, operand.shape, strict=True))
-        if not trusted and not in_bounds(i, extent)
-    ]  # fmt: skip
-    address = memory.address(target, [memory.lower(i) for i in index])
-    value = memory.lower(body)
-    if value.op is Op.CAST and value.dtype is operand.dtype and operand.dtype in (DType.BF16, DType.F16):
-        value = value.args[0] if value.args[0].dtype is not DType.F64 else value
-
-    def store(inner: Block, roots: Sequence[Expr]) -> None:
-        home = inner
-        for d, i in zip([d for d, _ in waiting], roots[2:], strict=True):
-            home = _guarded(writer, home, target, d, i)
-        text = printer.convert(writer.value(roots[1], home), roots[1].dtype, operand.dtype, writer.dialect)
-        home.items.append(writer.dialect.store(operand.dtype, writer.pointer(target, roots[0], home), bare(text)))
-        _close(home, inner)
-
-    home, waiting = block, guards
+    made = lower_store(writer, target, index, body, trusted)
+    home, waiting = block, list(made.guards)
     for loop in loops[:-1]:
-        home, waiting = _ready(writer, home, target, waiting)
+        home, waiting = ready(writer, home, target, waiting)
         home = open_loop(writer, home, loop)
-    home, waiting = _ready(writer, home, target, waiting)
-    roots = (address, value, *(i for _, i in waiting))
+    home, waiting = ready(writer, home, target, waiting)
+    roots = (made.address, made.value, *(i for _, i in waiting))
     if loops:
-        write_loop(writer, home, loops[-1], roots, store)
+        write_loop(writer, home, loops[-1], roots, lambda inner, parts: made.write(writer, inner, parts, waiting))
     else:
         writer.count(roots)
-        store(home, roots)
-    _close(home, block)
+        made.write(writer, home, roots, waiting)
+    close(home, block)
 
 
 def open_loop(writer: Writer, block: Block, loop: Loop) -> Block:
@@ -74,7 +92,7 @@ def open_loop(writer: Writer, block: Block, loop: Loop) -> Block:
     return inner
 
 
-def _ready(
+def ready(
     writer: Writer, block: Block, target: str, guards: list[tuple[int, Expr]]
 ) -> tuple[Block, list[tuple[int, Expr]]]:
     """Opens a condition for every guard whose variables are bound; returns the innermost block and what is left."""
@@ -83,13 +101,14 @@ def _ready(
     for d, i in guards:
         if i.free <= known:
             writer.count((i,))
-            block = _guarded(writer, block, target, d, i)
+            block = guarded(writer, block, target, d, i)
         else:
             left.append((d, i))
     return block, left
 
 
-def _guarded(writer: Writer, block: Block, target: str, d: int, index: Expr) -> Block:
+def guarded(writer: Writer, block: Block, target: str, d: int, index: Expr) -> Block:
+    """A block for what happens where this index of a store is inside its dimension."""
     place = writer.memory.places[target]
     extent = writer.memory.lower(place.operand.shape[d])
     text = writer.value(index, block)
@@ -97,7 +116,7 @@ def _guarded(writer: Writer, block: Block, target: str, d: int, index: Expr) -> 
     return Block(block, f"if (storable({bare(text)}, {bare(size)}, {place.number}, {d}, scratch))")
 
 
-def _close(inner: Block, outer: Block) -> None:
+def close(inner: Block, outer: Block) -> None:
     """Appends every finished block to its parent, up to ``outer``."""
     while inner is not outer:
         assert inner.parent is not None

@@ -66,3 +66,20 @@ def tiles_of(program: Program) -> list[list[tuple[tuple[int, int], ...]]]:
     for task in program.tasks:
         found[task.kernel].setdefault(task.tile)
     return [list(f) for f in found]
+
+
+def offset(axes: list[Axis]) -> Expr:
+    """The row-major number of a step among ``axes``, counted from the tile's start; tiles as large as they get."""
+    total = build.const(0)
+    for axis in axes:
+        steps = build.sub(axis.variable, axis.low)
+        total = build.add(build.mul(total, build.const(axis.most)), steps)
+    return total
+
+
+def most(axes: list[Axis]) -> int:
+    """The number of steps that a tile over ``axes`` has at most."""
+    count = 1
+    for axis in axes:
+        count *= axis.most
+    return count

@@ -204,3 +204,9 @@ def bound(block: Block) -> frozenset[Expr]:
     """The variable that the innermost loop around ``block`` binds."""
     loop = block.loop()
     return frozenset() if loop is None or loop.variable is None else frozenset((loop.variable,))
+
+
+def identifier(name: str) -> str:
+    """A C++ name that resembles ``name``."""
+    text = "".join(c if c.isalnum() else "_" for c in name)
+    return text if text[:1].isalpha() else f"x{text}"

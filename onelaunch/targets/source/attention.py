@@ -1,0 +1,74 @@
+"""What compiled targets know of attention besides its code: which queries can share keys, and its plain form."""
+
+from __future__ import annotations
+
+import math
+
+from onelaunch.graph import build
+from onelaunch.graph.dtype import DType
+from onelaunch.graph.expr import Expr
+from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import substitute
+from onelaunch.graph.nest import Attention
+from onelaunch.targets.source.tiles import Axis
+
+DOT = Expr.make(Op.VAR, (build.const(1),), "dot", DType.F32)  # the scalar product, inside the score
+
+
+def sharing(
+    queries: list[Axis], tiles: list[tuple[tuple[int, int], ...]], shared: list[Expr], limit: int
+) -> tuple[Axis | None, int]:
+    """The axis along which up to ``limit`` neighbouring queries need the same of ``shared`` (keys, values, positions),
+    and how many do.
+    """
+    for i, axis in reversed(list(enumerate(queries))):
+        periods = [p for e in shared if (p := _periods(e, axis.variable)) is not None]
+        if len(periods) < len(shared) or not axis.variable.args[0].is_const:
+            continue
+        numbers = [n for p in periods for n in p]
+        spans = [t[i] for t in tiles]
+        numbers += [high - low for low, high in spans] + ([low for low, _ in spans] if numbers else [])
+        common = math.gcd(*numbers) if numbers else 1
+        size = max((s for s in range(1, limit + 1) if common % s == 0), default=1)
+        if size > 1:
+            return axis, size
+    return (queries[-1], 1) if queries else (None, 1)
+
+
+def _periods(e: Expr, variable: Expr) -> list[int] | None:
+    """The numbers g for which ``e`` depends on ``variable`` only through ``variable // g``; None: otherwise too."""
+    found: list[int] = []
+    seen: set[Expr] = set()
+
+    def visit(node: Expr) -> bool:
+        if variable not in node.free or node in seen:
+            return True
+        seen.add(node)
+        if node.op is Op.FLOORDIV and node.args[0] is variable and node.args[1].is_const:
+            found.append(int(node.args[1].value))
+            return True
+        return node is not variable and all(visit(arg) for arg in node.args)
+
+    return found if visit(e) else None
+
+
+def plain(a: Attention) -> Expr:
+    """Attention as ordinary reductions: right for every type and layout, and slow."""
+    wide = DType.F64 if DType.F64 in (a.q.dtype, a.k.dtype, a.v.dtype) else DType.F32
+    product = build.mul(build.cast(a.q, wide), build.cast(a.k, wide))
+    dot = build.reduce("sum", a.head, product)
+    score = build.cast(substitute(a.score, {build.acc(0): dot}), wide)
+    low = build.const(-math.inf, wide)
+    for condition in (
+        None if a.start is None else build.le(a.start, a.key),
+        None if a.stop is None else build.lt(a.key, a.stop),
+        a.scan,
+    ):
+        score = score if condition is None else build.where(condition, score, low)
+    peak = build.reduce("max", a.key, score)
+    empty = build.eq(peak, low)
+    base = build.where(empty, build.const(0.0, wide), peak)
+    weight = build.pointwise(Op.EXP, build.sub(score, base))
+    total = build.reduce("sum", a.key, weight)
+    mean = build.pointwise(Op.DIV, build.reduce("sum", a.key, build.mul(weight, build.cast(a.v, wide))), total)
+    return build.where(empty, build.const(0.0 if a.masked == "zero" else math.nan, wide), mean)
