@@ -63,10 +63,6 @@ class Accesses:
             self._reported.add(key)
             for fault in found.faults:
                 self.findings.add("footprint", f"task {number}: {fault}")
-        for operand in found.distinct:
-            if task.operands[operand] not in self._distinct:
-                name = self.program.buffers[task.operands[operand]].name
-                self.findings.add("footprint", f"task {number} stores at indices in {name}; no axiom: distinct")
         records: Records = {}
         reads = self._declared(task.reads, READ, records)
         writes = self._declared(task.writes, WRITE, records)
@@ -130,15 +126,16 @@ class Accesses:
         return True
 
     def _in_place(self, number: int, task: Task, found: Footprint) -> None:
-        """A tile may read what it overwrites only at the very index that it stores to."""
+        """A tile may read what it overwrites only at the very index that it stores to, and only if it stores once."""
         write = found.write
         if write is None:
             return
         target = task.operands[write.operand]
+        again = found.walked or any(task.operands[o] not in self._distinct for o in found.distinct)
         for touch in found.reads:
             source = task.operands[touch.operand]
             if source == target:
-                wrong = not touch.same and boxes.meet(touch.box, write.box)
+                wrong = (again or not touch.same) and boxes.meet(touch.box, write.box)
             else:
                 wrong = source in self.written and self.memory.share((source, touch.box), (target, write.box))
             if wrong:

@@ -47,7 +47,8 @@ class Footprint:
     write: Touch | None  # None: the tile is empty
     covers: bool
     faults: tuple[str, ...]
-    distinct: tuple[int, ...] = ()  # operands whose elements must be distinct
+    distinct: tuple[int, ...] = ()  # operands whose elements must be distinct, or two steps may store at one place
+    walked: bool = False  # two steps may store at one place, whatever is distinct
 
 
 def footprint(kernel: Kernel, tile: Sequence[tuple[int, int]]) -> Footprint:
@@ -84,7 +85,7 @@ class _Analysis:
             self.faults.setdefault(f"two elements may be stored at one place of {target.name}")
         touch = Touch(self.number[target.name], *box, same=True)
         distinct = tuple(self.number[n] for n in store.distinct)
-        return Footprint(tuple(self.reads), touch, store.dense, tuple(self.faults), distinct)
+        return Footprint(tuple(self.reads), touch, store.dense, tuple(self.faults), distinct, store.walked)
 
     def _keep(self, r: Ranges) -> Ranges:
         self.kept.append(r)

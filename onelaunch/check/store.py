@@ -24,8 +24,8 @@ ENUMERABLE = 1 << 16  # largest tile whose indices are listed one by one
 class Store:
     """The map from a tile's variables to places.
 
-    ``single``: it is one to one, given that the elements of the operands named in ``distinct`` are; ``dense``: it fills
-    its box.
+    ``single``: it is one to one, given that the elements of the operands named in ``distinct`` are; or only data may
+    send two steps to one place (``walked``: steps run in order, and the last one wins). ``dense``: it fills its box.
     """
 
     def __init__(self, variables: Sequence[Expr], index: Sequence[Expr], shape: Sequence[Expr], r: Ranges) -> None:
@@ -41,7 +41,9 @@ class Store:
         self._plain(plain)
         for i in data:
             self._data(i, data)
-        if any(n > 1 for v, n in self.lengths.items() if v not in self._told):
+        loose = [v for v, n in self.lengths.items() if n > 1 and v not in self._told]
+        self.walked = bool(loose)
+        if any(not any(v in i.free for i in data) for v in loose):
             self.single = False
         self.dense = self.dense and not data and all(self._reaches(i, n) for i, n in zip(index, shape, strict=True))
 

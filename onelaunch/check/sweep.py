@@ -72,6 +72,7 @@ class Cells:
                 at = np.nonzero(late)
                 self._open(task, {(int(w), int(p) - 1) for w, p in zip(at[-1], readers[at], strict=True)})
             self._in_turn(task, self.read_in[where], "read")
+            self._once(task, where, worker, place)
             self.writer[where], self.place[where], self.readers[where] = worker, place, 0
             self.written_in[where], self.read_in[where] = clocks.op[task], -1
             if not flags & COVERS and buffer >= 0:
@@ -91,6 +92,14 @@ class Cells:
             self.findings.add(
                 "order", f"task {task} of op {self.clocks.op[task]} touches {self.name} after it was {verb} by op "
                 f"{ops.max()}"
+            )  # fmt: skip
+
+    def _once(self, task: int, where: Where, worker: int, place: int) -> None:
+        """Tasks of one op do not write the same: the op alone would say which of them is the last."""
+        own = (self.writer[where] == worker) & (self.place[where] == place)
+        if not self.shared and ((self.written_in[where] == self.clocks.op[task]) & ~own).any():
+            self.findings.add(
+                "order", f"task {task} writes {self.name} where another task of op {self.clocks.op[task]} has written"
             )  # fmt: skip
 
     def _open(self, task: int, earlier: set[tuple[int, int]]) -> None:

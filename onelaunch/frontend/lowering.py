@@ -57,6 +57,8 @@ class Lowering:
             return self.symbols[e.name]
         args = [self._sympy(a) for a in e.args]
         name = type(e).__name__
+        if name == "Pow" and args[1].is_const and args[1].value > 0:
+            args, name = args[:1] * int(args[1].value), "Mul"
         combine: dict[str, Callable[[Expr, Expr], Expr]] = {
             "Add": build.add, "Mul": build.mul, "FloorDiv": build.floordiv, "CleanDiv": build.floordiv,
             "Mod": build.mod, "PythonMod": build.mod,

@@ -111,8 +111,10 @@ def mul(a: Expr, b: Expr) -> Expr:
     if len(ta) == 1 and len(tb) == 1 and not ca and not cb:
         ((pa, ka),) = ta.items()
         ((pb, kb),) = tb.items()
-        pa, pb = sorted((pa, pb), key=_key)
-        return from_terms({Expr.make(Op.MUL, (pa, pb), None, DType.I64): ka * kb}, 0)
+        first, *others = sorted((*_factors(pa), *_factors(pb)), key=_key)
+        for factor in others:  # one form for every product of the same factors
+            first = Expr.make(Op.MUL, (first, factor), None, DType.I64)
+        return from_terms({first: ka * kb}, 0)
     product = _const(ca * cb)
     for term, k in ta.items():
         product = add(product, mul(_const(k * cb), term))
@@ -121,6 +123,12 @@ def mul(a: Expr, b: Expr) -> Expr:
     for other, m in tb.items():
         product = add(product, mul(_const(ca * m), other))
     return product
+
+
+def _factors(e: Expr) -> tuple[Expr, ...]:
+    if e.op is Op.MUL and e.dtype is DType.I64:
+        return (*_factors(e.args[0]), *_factors(e.args[1]))
+    return (e,)
 
 
 def floordiv(a: Expr, b: Expr) -> Expr:

@@ -13,19 +13,15 @@ from __future__ import annotations
 import dataclasses
 import heapq
 
-from onelaunch.errors import UnsupportedError
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
-from onelaunch.graph.expr import loads
 from onelaunch.graph.expr import rewrite
 from onelaunch.graph.graph import Graph
 from onelaunch.graph.graph import Node
 from onelaunch.graph.graph import Value
 from onelaunch.graph.graph import load_value
-from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Kind
 from onelaunch.graph.nest import Nest
-from onelaunch.program.program import maximum
 
 
 @dataclasses.dataclass(slots=True)
@@ -38,8 +34,6 @@ class Ordered:
 
 def inplace(graph: Graph) -> Ordered:
     """Choose storages and an order. The graph's updates are all done by nodes afterwards."""
-    for node in graph.nodes:
-        refuse_collisions(node)
     _separate(graph)
     state = _State(graph)
     for argument, final in graph.updates:
@@ -51,16 +45,6 @@ def inplace(graph: Graph) -> Ordered:
     order = state.sort(state.before)
     assert order is not None, "an order was checked before"
     return Ordered([_on_storage(n, state.storage) for n in order], state.storage)
-
-
-def refuse_collisions(node: Node) -> None:
-    """Raise UnsupportedError for stores at several places that data alone choose: two of them might be the same."""
-    data = [i for i in node.nest.index if loads(i)]
-    plain = frozenset().union(*(i.free for i in node.nest.index if not loads(i)))
-    shifted = {t for i in data for t in terms(i)[0] if t.op is Op.VAR}  # one index of data, moved along
-    for v in node.nest.vars:
-        if v not in plain and v not in shifted and maximum(v.args[0]) > 1 and data:
-            raise UnsupportedError(f"{node.out.name} stores at several places chosen by data, which may be the same")
 
 
 class _State:

@@ -216,13 +216,44 @@ def scatter(axioms, index, via=None):
     return one(nest, {"x": "x", "s": "s", "y": "cache"}, shapes, axioms=axioms, via=via)
 
 
-def test_slots_must_be_distinct_by_axiom():
-    check(scatter(["s"], lambda i, s: s))
-    assert "no axiom: distinct" in refused(scatter([], lambda i, s: s))
+def test_one_task_may_store_twice_where_data_say():
+    check(scatter([], lambda i, s: s))
     check(scatter(["s"], lambda i, s: b.where(b.lt(i, b.const(2)), s, b.const(-1))))
-    assert "stored at one place" in refused(scatter(["s"], lambda i, s: b.floordiv(s, 2)))
+    check(scatter(["s"], lambda i, s: b.floordiv(s, 2)))
     program = scatter(["s"], lambda i, s: s, via={"y": ((1, 0, 3), None)})
     assert "more than it declares" in refused(program)
+
+
+@pytest.mark.parametrize("axioms", [(), ("slots",)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_slots_of_two_tasks_must_be_distinct_by_axiom(axioms, workers):
+    """Also on one worker: that one task happens to come last is not what the op says."""
+    p = programs.Builder("two", workers)
+    slots = p.buffer("slots", (4,), Role.INPUT, I64)
+    x, cache = p.buffer("x", (4,), Role.INPUT), p.buffer("cache", (9,), Role.STATE)
+    p.axioms += [Axiom("distinct", slots) for _ in axioms]
+    p.op("write")
+    (i,) = programs.grid(4)
+    nest = Nest((i,), "y", F32, (b.load("s", (i,), I64),), b.load("x", (i,), F32))
+    for n in range(2):
+        via = {"y": ((slots, 2 * n, 2 * n + 2),)} if axioms else None
+        p.task(nest, {"x": x, "s": slots, "y": cache}, ((2 * n, 2 * n + 2),), n % workers, via=via)
+    if axioms:
+        check(p.link())
+    else:
+        found = refused(p.link())
+        assert "another task of op 0 has written" in found
+        assert ("in either order" in found) == (workers == 2)
+
+
+def test_what_is_stored_twice_is_not_read():
+    i = b.var("i", 4)
+    at = b.load("s", (i,), I64)
+    nest = Nest((i,), "y", F32, (at,), b.add(b.load("y", (at,), F32), b.load("x", (i,), F32)))
+    shapes = {"x": ((4,), Role.INPUT), "s": ((4,), Role.INPUT, I64), "cache": ((9,), Role.STATE)}
+    bound = {"x": "x", "s": "s", "y": "cache"}
+    check(one(nest, bound, shapes, axioms=["s"]))
+    assert "which it reads" in refused(one(nest, bound, shapes))
 
 
 def test_data_that_only_shift_an_index_need_no_axiom():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from onelaunch.errors import UnsupportedError
 from onelaunch.program.program import Role
 from onelaunch.transform import optimise
 from onelaunch.transform.inplace import inplace
@@ -14,6 +13,7 @@ from tests.transform.graphs import MACHINE
 from tests.transform.graphs import assert_runs
 from tests.transform.graphs import compiled
 from tests.transform.graphs import graph_of
+from tests.transform.graphs import machine
 
 
 def ordered(function, *args):
@@ -160,9 +160,16 @@ def test_an_argument_that_a_later_store_needs_as_it_was() -> None:
     assert_runs(compiled(f, CACHE, SLOT, ROW), f, CACHE, SLOT, ROW)
 
 
-def test_stores_that_may_meet_are_refused_with_a_reason() -> None:
-    def f(cache, slots, x):
-        return cache.index_copy(1, slots, x)
+def write_slots(cache, slots, x):
+    cache.index_copy_(1, slots, x)
+    return cache.sum(1)
 
-    with pytest.raises(UnsupportedError, match="several places chosen by data"):
-        compiled(f, CACHE, torch.tensor([1, 2]), real(2, 2, 5))
+
+@pytest.mark.parametrize("slots", [[1, 2], [4, 4]])
+def test_stores_that_may_meet_are_made_in_place_by_one_task_a_row(slots: list[int]) -> None:
+    args = CACHE, torch.tensor(slots), real(2, 2, 5)
+    assert copies(write_slots, *args) == []
+    program = compiled(write_slots, *args, on=machine(task=1.0, dependency=0.0))
+    assert_runs(program, write_slots, *args)
+    stores = [t for t in program.tasks if program.kernels[t.kernel].nest.walked]
+    assert len(stores) > 1 and all(t.tile[1] == (0, 2) for t in stores)  # each takes all slots, in order

@@ -83,7 +83,9 @@ class KernelWriter:
 
     def loops(self) -> list[Loop]:
         """The nest's loops over a task's tile."""
-        return [a.loop(CPU.independent if a is self.axes[-1] else "") for a in self.axes]
+        walked = self.nest.walked  # steps that may meet at one place stay in order
+        free = self.axes and self.axes[-1].variable not in walked
+        return [a.loop(CPU.independent if free and a is self.axes[-1] else "") for a in self.axes]
 
     def write(self) -> Code:
         """The finished function."""

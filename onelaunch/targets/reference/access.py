@@ -133,10 +133,17 @@ class Access:
                 self._refuse(view, dimension, int(i[i >= n][0]), n)
         zero = torch.zeros(int(stored.sum()), dtype=torch.int64)
         offset = sum((i * s for i, s in zip(chosen, view.strides, strict=True)), zero)
+        value = value[stored]
+        if frame.plan.nest.walked:  # two steps may meet: the last one is the one that counts
+            places, which = offset.flip(0).unique(return_inverse=True)
+            last = torch.full_like(places, -1).scatter_reduce(0, which, torch.arange(len(which)).flip(0), "amax")
+            offset, value = places, value[last]
+            if self.guard is not None:
+                chosen = [i[last] for i in chosen]
         if self.guard is not None:
             self.guard.indices(view, chosen, None, write=True)
             self.guard.mark_at(view, offset)
-        view.flat[offset] = value[stored]
+        view.flat[offset] = value
 
     def _refuse(self, view: View, dimension: int, index: int, size: int) -> None:
         raise IndexError(
