@@ -1,4 +1,4 @@
-"""Small random models of every dense architecture of the census: what the support matrix and its tests run.
+"""Small random models of every architecture of the census: what the support matrix and its tests run.
 
 A configuration is a transformers model type and its settings; nothing of the model is changed. Weights are random and
 large enough that logits differ: the default initialisation makes small models nearly uniform, and comparing the greedy
@@ -43,13 +43,14 @@ class Configuration:
     positions: bool = False  # the direct form needs position_ids (the model slices its positions by a tensor otherwise)
     mask: bool = False  # the direct form needs a mask of the cache's length
     pads: bool = True  # its generate form knows left padding
+    partly: bool = False  # what cannot be lowered may stay in torch: the matrix says what that is
     breaks: str = ""  # where Dynamo breaks a step into several graphs, and skips what it cannot take at all
     seed: int = 0
 
     @property
     def slides(self) -> bool:
         """Some layer sees a window only, which takes steps to fill."""
-        return any(self.settings.get(name) for name in ("sliding_window", "window_size"))
+        return any(self.settings.get(name) for name in ("sliding_window", "window_size", "attention_window_size"))
 
     @property
     def compresses(self) -> bool:
@@ -183,5 +184,82 @@ ODD = (
     Configuration("Llama, hidden 72", "llama", {"hidden_size": 72, "intermediate_size": 100, "head_dim": 18}),
     Configuration("GPT-2, hidden 72", "gpt2", {**_GPT, "n_embd": 72, "vocab_size": 1009}, plain=True),
 )
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
+_LOCAL = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_NARROW = {**_EXPERTS, "moe_intermediate_size": 32}
+_ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_shared_experts": 1,
+           "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}  # fmt: skip
+_STATE = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 16}
+_DELTA = {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 16,
+          "linear_value_head_dim": 16, "layer_types": ["linear_attention", "full_attention"]}  # fmt: skip
+_SMALL = {"hidden_size": 64, "num_hidden_layers": 2}
+
+
+def _rope(**settings: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_theta": 1e4, "original_max_position_embeddings": 32, **settings}}
+
+
+def _partly(name: str, kind: str, plain: bool = False, breaks: str = "", **settings: Any) -> Configuration:
+    return Configuration(name, kind, settings, plain=plain, breaks=breaks, partly=True)
+
+
+VARIANTS = (
+    _partly("Llama, Llama 3 rope", "llama",
+            **_rope(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)),
+    _partly("Llama, YaRN", "llama", **_rope(rope_type="yarn", factor=4.0)),
+    _partly("Llama, dynamic rope", "llama", **_rope(rope_type="dynamic", factor=2.0)),
+    _partly("Phi-3, LongRoPE", "phi3", original_max_position_embeddings=64,
+            **_rope(rope_type="longrope", factor=2.0, short_factor=[1.0] * 8, long_factor=[2.0] * 8)),
+)  # fmt: skip
+EXPERTS = (
+    _partly("Qwen2-MoE", "qwen2_moe", **_NARROW, shared_expert_intermediate_size=32),
+    _partly("Qwen3-MoE", "qwen3_moe", **_NARROW, **_HEAD),
+    _partly("Mixtral", "mixtral", **_LOCAL, sliding_window=None),
+    _partly("OLMoE", "olmoe", **_EXPERTS),
+    _partly("GraniteMoE", "granitemoe", **_LOCAL),
+    _partly("GPT-OSS", "gpt_oss", **_LOCAL, **_HEAD, **_WINDOW),
+    _partly("DeepSeek-V2", "deepseek_v2", **_MLA, **_ROUTED, num_key_value_heads=4),
+    _partly("DeepSeek-V3", "deepseek_v3", **_MLA, **{**_ROUTED, "n_group": 2}, num_key_value_heads=4),
+    _partly("GLM 4 MoE", "glm4_moe", **_ROUTED, **_HEAD),
+    _partly("Ernie 4.5 MoE", "ernie4_5_moe", moe_num_experts=4, moe_k=2, moe_intermediate_size=32,
+            moe_num_shared_experts=1, moe_layer_start_index=1, moe_layer_end_index=1),
+    _partly("HunYuan, MoE", "hunyuan_v1_moe", **_NARROW, **_HEAD, moe_topk=2),
+    _partly("dots1", "dots1", **_ROUTED, **_HEAD),
+    _partly("MiniMax-M2", "minimax_m2", **_LOCAL, **_HEAD),
+    _partly("PhiMoE", "phimoe", **_LOCAL, sliding_window=None),
+    _partly("JetMoE", "jetmoe", **_LOCAL, kv_channels=16),
+    _partly("DBRX", "dbrx", plain=True, d_model=64, n_heads=4, n_layers=2, max_seq_len=128,
+            attn_config={"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+            ffn_config={"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2}),
+    _partly("FlexOlmo", "flex_olmo", **_EXPERTS),
+    _partly("Llama 4", "llama4_text", **_LOCAL | {"num_experts_per_tok": 1}, **_HEAD, intermediate_size_mlp=96,
+            attention_chunk_size=16, no_rope_layers=[1, 0], moe_layers=[1],
+            layer_types=["chunked_attention", "full_attention"]),
+)  # fmt: skip
+STATES = (
+    _partly("Mamba", "mamba", plain=True, **_SMALL),
+    _partly("Mamba 2", "mamba2", plain=True, **_SMALL, num_heads=8, head_dim=16, n_groups=1, state_size=16,
+            chunk_size=8),
+    _partly("Falcon Mamba", "falcon_mamba", plain=True, **_SMALL),
+    _partly("Bamba", "bamba", **_STATE, attn_layer_indices=[1]),
+    _partly("Jamba", "jamba", **_EXPERTS, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2,
+            expert_layer_offset=1, mamba_d_state=16, mamba_dt_rank=4, use_mamba_kernels=False),
+    _partly("Falcon-H1", "falcon_h1", **_STATE, **_HEAD, mamba_d_ssm=128),
+    _partly("Granite MoE, hybrid", "granitemoehybrid", **_STATE, **_LOCAL, shared_intermediate_size=32,
+            layer_types=["mamba", "attention"]),
+    _partly("Nemotron-H", "nemotron_h", **_HEAD, layers_block_type=["mamba", "attention"], mamba_num_heads=8,
+            mamba_head_dim=16, n_groups=1, ssm_state_size=16),
+    _partly("Zamba 2", "zamba2", num_key_value_heads=4, mamba_d_state=16, mamba_headdim=16, n_mamba_heads=8,
+            mamba_ngroups=1, layers_block_type=["mamba", "hybrid"], num_mem_blocks=1, adapter_rank=8),
+    _partly("LFM2", "lfm2", layer_types=["conv", "full_attention"]),
+    _partly("Qwen3-Next", "qwen3_next", **_NARROW, **_DELTA, **_HEAD, shared_expert_intermediate_size=32),
+    _partly("Qwen3.5", "qwen3_5_text", **_DELTA, **_HEAD),
+    _partly("OLMo, hybrid", "olmo_hybrid", **{**_DELTA, "linear_num_key_heads": 4}),
+    _partly("Kimi Linear", "kimi_linear", **{**_MLA, "q_lora_rank": None}, **_HEAD, num_key_value_heads=4,
+            num_experts=4, num_experts_per_token=2, moe_intermediate_size=32, layer_types=_DELTA["layer_types"]),
+    _partly("RecurrentGemma", "recurrent_gemma", lru_width=64, attention_window_size=WINDOW,
+            block_types=["recurrent", "attention"]),
+)  # fmt: skip
 DENSE = PROMISED + OTHERS
-BY_NAME = {c.name: c for c in (*DENSE, *ODD)}
+PARTLY = VARIANTS + EXPERTS + STATES
+BY_NAME = {c.name: c for c in (*DENSE, *ODD, *PARTLY)}

@@ -7,8 +7,11 @@ a step is one launch.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 
+from onelaunch.frontend.fallback import Fallback
 from tests.support.steps import Counts
 from tests.support.steps import Run
 
@@ -60,9 +63,12 @@ def one_launch_a_step(counts: Counts, run: Run) -> list[str]:
     """Why the steps were not one program a graph and one launch a step, with nothing left to torch but the making of
     the outputs; empty where they were.
     """
+    if not counts.graphs:
+        return ["no graph of a step came to the backend"]
+    if counts.fallbacks or counts.torch_parts:  # more launches and operators follow from that
+        said = Counter(map(_short, counts.fallbacks))
+        return [f"{counts.torch_parts} parts in torch: {', '.join(f'{n} {what}' for what, n in said.items())}"]
     found = []
-    if counts.fallbacks or counts.torch_parts:
-        found.append(f"{counts.torch_parts} parts in torch: {'; '.join(map(str, counts.fallbacks))}")
     if counts.programs != counts.graphs or not 1 <= counts.graphs <= MOST_GRAPHS:
         found.append(f"{counts.programs} programs for {counts.graphs} graphs")
     if counts.launches != run.steps:
@@ -74,6 +80,11 @@ def one_launch_a_step(counts: Counts, run: Run) -> list[str]:
     elif outside := in_torch(run):
         found.append(f"{sum(outside.values())} operators of a step in torch: {', '.join(sorted(outside))}")
     return found
+
+
+def _short(fallback: Fallback) -> str:
+    """The op, and why, unless it is simply not known."""
+    return fallback.op if fallback.reason.startswith("no lowering rule") else f"{fallback.op} ({fallback.reason})"
 
 
 def in_torch(run: Run) -> dict[str, int]:

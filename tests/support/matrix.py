@@ -26,7 +26,10 @@ from tests.support import judge
 from tests.support import steps
 from tests.support.configurations import BY_NAME
 from tests.support.configurations import DENSE
+from tests.support.configurations import EXPERTS
 from tests.support.configurations import ODD
+from tests.support.configurations import STATES
+from tests.support.configurations import VARIANTS
 from tests.support.configurations import Configuration
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -87,8 +90,13 @@ def _run(
     count = _steps(configuration)
     if form == "generate":
         padding = PADDING if configuration.pads else 0
-        return steps.generate(model, ids, count, target=target, padding=padding, forced=forced)
-    compile = None if target is None else steps.compiled(target, whole=not configuration.breaks)
+        return steps.generate(
+            model, ids, count, target=target, padding=padding, forced=forced, partly=configuration.partly
+        )
+    compile = None
+    if target is not None:
+        whole = not (configuration.breaks or configuration.partly)
+        compile = steps.compiled(target, whole=whole, partly=configuration.partly)
     return steps.direct(configuration, model, ids, count, compile=compile, forced=forced)
 
 
@@ -136,10 +144,13 @@ def render(results: dict[str, Any]) -> str:
         ("Promised", promised),
         ("The other dense models of the census", [c for c in DENSE if not c.promised]),
         ("Odd sizes", list(ODD)),
+        ("Other rotary embeddings", list(VARIANTS)),
+        ("Mixtures of experts", list(EXPERTS)),
+        ("State spaces and hybrids", list(STATES)),
     ):
         parts.append(f"## {title}\n\n{_COLUMNS}\n" + "\n".join(_rows(c, results["models"]) for c in group))
-    stopped = [line for c in (*DENSE, *ODD) for form in FORMS for line in _stops(c, form, results["models"])]
-    parts.append("## Not reached, and what stops it\n\n" + ("\n".join(stopped) or "Nothing."))
+    stopped = [line for c in BY_NAME.values() for line in _stops(c, results["models"])]
+    parts.append(f"## Not reached, and what stops it\n\n{_REASONS}\n\n" + ("\n".join(stopped) or "Nothing."))
     return "\n\n".join(parts) + "\n"
 
 
@@ -159,13 +170,14 @@ def against(found: dict[str, Any]) -> list[str]:
     return said
 
 
-def _stops(configuration: Configuration, form: str, models: dict[str, Any]) -> list[str]:
-    found = models.get(configuration.name, {}).get(form)
-    said = against(found) if found is not None else []
-    if not said:
-        return []
+def _stops(configuration: Configuration, models: dict[str, Any]) -> list[str]:
+    """A line for each way in which a model falls short; both forms on one line where they do it alike."""
+    forms: dict[str, list[str]] = {}
+    for form, found in models.get(configuration.name, {}).items():
+        if said := against(found):
+            forms.setdefault("; ".join(said), []).append(form)
     cause = f". Dynamo breaks at {configuration.breaks}" if configuration.breaks else ""
-    return [f"- **{configuration.name}**, {form}: {'; '.join(said)}{cause}."]
+    return [f"- **{configuration.name}**, {' and '.join(fs)}: {said}{cause}." for said, fs in forms.items()]
 
 
 _HEAD = """# Support matrix
@@ -186,6 +198,7 @@ last row is padded by {padding} on its left.
   equal eager's.
 - *bf16*: relative error against fp32 over all teacher-forced steps, and its ratio to eager bf16's own; at most 1.5 is
   promised."""
+_REASONS = "Ops in torch without a further reason have no lowering rule."
 _COLUMNS = """| model | form | graphs | launches | fallbacks | in torch | tasks | fp32 | tokens | bf16 | of eager's |
 |---|---|---|---|---|---|---|---|---|---|---|"""
 

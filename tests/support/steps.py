@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -73,14 +74,18 @@ def counted() -> Iterator[Counts]:
             found.tasks, found.events = len(segment.programs[-1].tasks), len(segment.programs[-1].events)
 
 
-def compiled(target: str, *, dynamic: bool | None = None, whole: bool = True) -> Compile:
-    """How the direct form compiles a model for ``target``; nothing may stay in torch. ``whole``: as one graph."""
+def compiled(target: str, *, dynamic: bool | None = None, whole: bool = True, partly: bool = False) -> Compile:
+    """How the direct form compiles a model for ``target``. ``whole``: as one graph; ``partly``: with fallbacks."""
 
     def make(model: torch.nn.Module) -> Callable[..., Any]:
-        settings = {"target": target, **OPTIONS}
+        settings = {"target": target, **_options(partly)}
         return torch.compile(model, backend=backend_module.backend, fullgraph=whole, dynamic=dynamic, options=settings)
 
     return make
+
+
+def _options(partly: bool) -> dict[str, Any]:
+    return {**OPTIONS, "fallback": "torch"} if partly else OPTIONS
 
 
 def prompt(configuration: Configuration, batch: int, length: int, seed: int = 1) -> torch.Tensor:
@@ -107,7 +112,8 @@ def direct(
     batch, start = ids.shape
     length = length or start + steps
     cache = transformers.StaticCache(config=model.config, max_cache_len=length)
-    out = model(input_ids=ids, past_key_values=cache, use_cache=True)
+    keeps = {_cache_name(model): cache, "use_cache": True}
+    out = model(input_ids=ids, **keeps)
     first = out.logits[:, -1].argmax(-1, keepdim=True)
     if damage is not None:
         damage(cache)
@@ -117,11 +123,17 @@ def direct(
     for step in range(steps):
         token = token if forced is None else forced[:, step : step + 1]
         inputs = _extra(configuration, batch, start + step, length)
-        made = call(input_ids=token, past_key_values=cache, use_cache=True, **inputs).logits[:, -1]
+        made = call(input_ids=token, **keeps, **inputs).logits[:, -1]
         logits.append(made.float().clone())
         token = made.argmax(-1, keepdim=True)
     stacked = torch.stack(logits, 1)
     return Run(stacked, stacked.argmax(-1), contents(cache), steps, call.operators)
+
+
+def _cache_name(model: torch.nn.Module) -> str:
+    """What the model calls its cache. It would ignore another name."""
+    names = inspect.signature(model.forward).parameters
+    return next(name for name in ("past_key_values", "cache_params") if name in names)
 
 
 class _Watched:
@@ -186,8 +198,10 @@ def generate(
     forced: torch.Tensor | None = None,
     padding: int = 0,
     mode: str | None = None,
+    partly: bool = False,
 ) -> Run:
     """``steps`` compiled calls of ``model.generate``; ``padding``: how many tokens left of the last row are none.
+    ``partly``: with fallbacks.
 
     ``forced`` [B, steps]: the inputs of the steps. ``target`` None: plain torch.
     """
@@ -196,7 +210,8 @@ def generate(
         mask[-1, :padding] = 0
     settings: dict[str, Any] = {"disable_compile": True}
     if target is not None:
-        config = transformers.CompileConfig(backend="onelaunch", mode=mode, options={"target": target, **OPTIONS})
+        options = {"target": target, **_options(partly)}
+        config = transformers.CompileConfig(backend="onelaunch", mode=mode, options=options)
         config._compile_all_devices = True
         settings = {"compile_config": config}
     if forced is not None:  # the token that the last step chooses is nobody's input
@@ -238,5 +253,11 @@ def _watched(model: torch.nn.Module, steps: int, found: list[_Watched]) -> Itera
 
 
 def contents(cache: Any) -> list[torch.Tensor]:
-    """Keys and values of all layers."""
-    return [t.detach().float().clone() for layer in cache.layers for t in (layer.keys, layer.values)]
+    """What all layers keep, in four dimensions: keys and values; states of convolutions and recurrences."""
+    found = []
+    for layer in cache.layers:
+        found += [getattr(layer, name, None) for name in ("keys", "values")]
+        for name in ("conv_states", "recurrent_states"):
+            found += getattr(layer, name, {}).values()
+    kept = [t.detach().float().clone() for t in found if t is not None]
+    return [t.view(t.shape[0], 1, *t.shape[1:]) if t.dim() == 3 else t for t in kept]
