@@ -20,6 +20,7 @@ from onelaunch.graph.expr import loads
 from onelaunch.graph.expr import walk
 from onelaunch.graph.index import terms
 
+PART_BLOCK = 64  # positions: parts of an attention begin at multiples of it, counted from the first that can count
 MASKED = ("zero", "nan", "all")  # what a row of an attention may give that has no position left
 
 
@@ -49,6 +50,11 @@ class Attention:
 
     The last variable of the nest is the element of the value head. ``score`` holds the scalar product as ``@0`` and is
     an fp32 expression over the nest's other variables and ``key``; -inf leaves a position out.
+
+    With a ``part`` the result is unfinished: of the blocks of PART_BLOCK positions from ``start`` to the end that
+    ``stop`` and ``scan`` find, part p of P takes those from p * n to (p + 1) * n - 1, n = ceil(blocks / P). ``@0`` is
+    then, along the last variable of extent E, sum(exp(score - peak) * v) for the first E - 2, the peak (the largest
+    score, -inf where there is none), and sum(exp(score - peak)).
     """
 
     key: Expr  # variable: position in the cache, extent = its capacity
@@ -63,6 +69,7 @@ class Attention:
     # A row that has no position left is "zero" or "nan" (softmax of nothing); "all": a row whose scan finds nothing
     # takes every position with its score as it is (masks that add a huge negative number).
     masked: str
+    part: Expr | None = None  # one of the nest's variables but the last; its extent is the number of parts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class Nest:
             yield c.x
             yield c.w
         if (a := self.attention) is not None:
-            yield from (e for e in (a.q, a.k, a.v, a.score, a.start, a.stop, a.scan) if e is not None)
+            yield from (e for e in (a.q, a.k, a.v, a.score, a.start, a.stop, a.scan, a.part) if e is not None)
 
     def loads(self) -> list[Expr]:
         """The distinct loads, in a stable order (do not change the list: it is kept)."""
@@ -136,6 +143,7 @@ class Nest:
                 start=None if a.start is None else rule(a.start),
                 stop=None if a.stop is None else rule(a.stop),
                 scan=None if a.scan is None else rule(a.scan),
+                part=None if a.part is None else rule(a.part),
             )  # fmt: skip
         return dataclasses.replace(
             self,

@@ -7,7 +7,7 @@
         x = %x[i0, k]
         w = %w[i1, k]
       attend key < 128, head < 16, masked zero
-        q = ...                         (k, v, score; start, stop, scan where known)
+        q = ...                         (k, v, score; start, stop, scan, part where there is one)
       store f32 %y[i0, i1] = @0 + t0
 
 ``let`` names what occurs more than once, so that the text stays as small as the expression is in memory.
@@ -41,7 +41,7 @@ from onelaunch.graph.text import short
 
 _LONG = 24  # characters from which a repeated expression gets a name
 _DEEP = 40  # levels after which an expression gets a name, so that parsing does not recurse too deeply
-_PARTS = ("q", "k", "v", "score", "start", "stop", "scan")
+_PARTS = ("q", "k", "v", "score", "start", "stop", "scan", "part")
 
 
 def print_nest(nest: Nest, indent: str = "") -> str:

@@ -97,6 +97,8 @@ def _variables_are_bound(node: Node, values: dict[str, Value]) -> Iterator[str]:
         scopes += [("keys", a.k, queries | {a.key, a.head}), ("values", a.v, own | {a.key})]
         scopes += [("span", e, queries) for e in (a.start, a.stop) if e is not None]
         scopes += [("scan", e, queries | {a.key}) for e in (a.scan,) if e is not None]
+        if a.part is not None and a.part not in queries:
+            yield f"counts its parts with {a.part}, which is none of its rows' variables"
     for where, e, allowed in scopes:
         loose = e.free - allowed
         if loose:

@@ -21,6 +21,7 @@ class Machine:
     activation: DType  # type in which float intermediates of 16 bits are kept in the workspace
     linear_rows: int  # a tile of a linear op begins at a multiple of this many output columns
     alignment: int  # bytes to which workspace buffers are aligned
+    attend_parts: int = 1  # into so many parts the positions of an attention are split at most
     grain: float = 0.0  # ns of work that pay for one more task of an op; 0: a task and a dependency
 
 
@@ -28,7 +29,7 @@ def cpu(workers: int) -> Machine:
     """A CPU with ``workers`` threads (constants measured on server cores of 2023 with AVX2)."""
     return Machine(
         name="cpu", workers=workers, bandwidth=20.0 * workers, flops=16.0, transcendental=2.0,
-        dependency=300.0, task=100.0, activation=DType.F32, linear_rows=8, alignment=64,
+        dependency=300.0, task=100.0, activation=DType.F32, linear_rows=8, alignment=64, attend_parts=16,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ def passes() -> dict[str, Pass]:
     from onelaunch.transform.fold import fold
     from onelaunch.transform.linear import linearise
     from onelaunch.transform.span import find_spans
+    from onelaunch.transform.split import split
 
     return {
         "fold": lambda graph, _: fold(graph),
@@ -27,6 +28,7 @@ def passes() -> dict[str, Pass]:
         "epilogue": lambda graph, _: fuse.epilogue(graph),
         "share": fuse.share,
         "span": lambda graph, _: find_spans(graph),
+        "split": split,
     }
 
 

@@ -108,7 +108,7 @@ def work(nest: Nest, machine: Machine) -> float:
         products = rows * matrix_bytes(nest) / 2 / machine.flops
         total += max(matrix_bytes(nest) / machine.bandwidth * machine.workers, products)
     if (a := nest.attention) is not None:
-        queries = nest.vars[:-1]
+        queries = [v for v in nest.vars[:-1] if v is not a.part]
         total += expression_cost([a.q], evaluations([*queries, a.head]), machine)
         total += expression_cost([a.score], evaluations([*queries, a.key]), machine)
         total += expression_cost([a.k], evaluations([*queries, a.key, a.head]), machine)

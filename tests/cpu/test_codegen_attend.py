@@ -11,9 +11,12 @@ from onelaunch.graph import build as b
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.dtype import from_torch
 from onelaunch.graph.expr import Op
+from onelaunch.graph.graph import Node
+from onelaunch.graph.graph import Value
 from onelaunch.graph.nest import Attention
 from onelaunch.graph.nest import Nest
 from onelaunch.targets.cpu.emit import source
+from onelaunch.transform.split import split_node
 from tests.cpu.codegen_run import one_kernel
 from tests.cpu.codegen_run import run
 
@@ -159,3 +162,26 @@ def test_double_precision():
 def test_a_part_of_the_values():
     s = Setup()
     close(s.run(s.nest(), (3, 8)), s.want())
+
+
+@pytest.mark.parametrize(
+    ("masked", "dtype"),
+    [("zero", torch.float32), ("nan", torch.float32), ("all", torch.float32), ("zero", torch.bfloat16)],
+)
+def test_parts(masked, dtype):
+    """Three parts of up to 300 positions, merged as ``transform/split.py`` merges them; some parts are empty."""
+    for length in (0, 1, 64, 65, 200, 300):
+        s = Setup(capacity=300, dtype=dtype)
+        s.tensors["mask"][length:] = False
+        score = b.where(s.seen, s.parts["score"], b.const(-math.inf, F32))
+        if masked == "all":
+            score = b.add(s.parts["score"], b.where(s.seen, b.const(0.0, F32), b.const(-1e30, F32)))
+        whole = Node(Value("y", F32, (b.const(6), b.const(16))), s.nest(scan=s.seen, score=score, masked=masked))
+        merge, unfinished = split_node(whole, 3)
+        parts, again = (
+            run(unfinished.nest, {**s.tensors, unfinished.out.name: torch.full((6, 3, 18), 77.0)}, sizes)
+            for sizes in ((0, 0, 0), (3, 1, 0))
+        )
+        assert torch.equal(parts, again)
+        merged = run(merge.nest, {"y": s.tensors["y"].clone(), unfinished.out.name: parts})
+        torch.testing.assert_close(merged, run(whole.nest, s.tensors), rtol=1e-5, atol=1e-5, equal_nan=True)

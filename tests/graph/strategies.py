@@ -100,7 +100,7 @@ def nests(draw: st.DrawFn) -> Nest:
         maybe = [expression() if draw(st.booleans()) else None for _ in range(3)]
         attention = Attention(
             key, head, expression(head), expression(key, head), expression(key), expression(key), *maybe,
-            masked=draw(st.sampled_from(MASKED)),
+            masked=draw(st.sampled_from(MASKED)), part=draw(st.sampled_from([None, *variables])),
         )  # fmt: skip
     index = tuple(draw(st.one_of(st.just(v), st.builds(expression))) for v in variables)
     return Nest(

@@ -22,6 +22,7 @@ from onelaunch.targets.cpu.linear import INNER_BLOCK
 from onelaunch.targets.source.attention import DOT
 from onelaunch.targets.source.attention import plain
 from onelaunch.targets.source.attention import sharing
+from onelaunch.targets.source.attention import values_of
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CPU
 from onelaunch.targets.source.loops import Loop
@@ -53,7 +54,7 @@ def write_attend(k: KernelWriter) -> None:
         k.writer.memory.results[build.acc(0)] = k.writer.memory.lower(plain(a))
         return k.write_epilogue(k.nest)
     memory = k.writer.memory
-    shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan) if e is not None]
+    shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan, a.part) if e is not None]
     axis, size = sharing(k.axes[:-1], k.tiles, shared, GROUP)
     blocks = [k.body]
     for other in k.axes[:-1]:
@@ -85,8 +86,8 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
     steps = [] if axis is None else [_members(axis, first, size)]
     row = build.const(0) if axis is None else build.sub(axis.variable, first)
     begin, end = _write_range(k, a, block)
-    keys = _rows(k, block, a.k, a.key, a.head, full(a.head, CPU.independent), begin, end, "@k")
-    data = _rows(k, block, a.v, a.key, d.variable, d.loop(CPU.independent), begin, end, "@v")
+    keys = _rows(k, block, a.k, a.k, a.key, a.head, full(a.head, CPU.independent), begin, end, "@k")
+    data = _rows(k, block, a.v, values_of(a), a.key, d.variable, d.loop(CPU.independent), begin, end, "@v")
     plain_q = k.reserve("@q", size * width, (build.const(size), a.head.args[0]), (build.const(width), build.const(1)))
     padded = -(-width // INNER_BLOCK) * INNER_BLOCK
     ready = k.reserve("@ready", size * padded, (build.const(size * padded),), (build.const(1),))
@@ -99,12 +100,17 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
     block.items.append(f"prepare<{keys.type}, {size}>({plain_q}, {width}, {head_size}, {ready});")
     score = _write_score(k, a, block, axis)
     cache = writer.fresh("cache", numbered=False)
+    value_size = values if a.part is None else values - 2
     block.items.append(
         f"const Cache<{keys.type}, {data.type}> {cache} = "
-        f"{{{keys.start}, {keys.stride}, {data.start}, {data.stride}, {head_size}, {values}}};"
+        f"{{{keys.start}, {keys.stride}, {data.start}, {data.stride}, {head_size}, {value_size}}};"
     )
     zero = "false" if a.masked == "nan" else "true"
-    block.items.append(f"attend<{size}>({ready}, {cache}, {begin}, {end}, {score}, nullptr, {out}, {values}, {zero});")
+    arguments = f"{ready}, {cache}, {begin}, {end}, {score}"
+    if a.part is None:
+        block.items.append(f"attend<{size}>({arguments}, nullptr, {out}, {values}, {zero});")
+    else:
+        block.items.append(f"attend_unfinished<{size}>({arguments}, {out}, {values});")
     address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
     writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
     home = Block(block)
@@ -133,8 +139,9 @@ def _write_range(k: KernelWriter, a: Attention, block: Block) -> tuple[str, str]
     scan = None if a.scan is None else lower(a.scan)
     writer.count((start, stop, *(() if scan is None else (scan,))))
     begin, end = writer.fresh("begin", numbered=False), writer.fresh("end", numbered=False)
-    block.items.append(f"const int64_t {begin} = {bare(writer.value(start, block))};")
-    const = "const " if scan is None else ""
+    fixed = "const " if a.part is None else ""
+    block.items.append(f"{fixed}int64_t {begin} = {bare(writer.value(start, block))};")
+    const = "const " if scan is None and a.part is None else ""
     block.items.append(f"{const}int64_t {end} = {bare(writer.value(stop, block))};")
     if scan is not None:
         search = Block(block, f"for (; {end} > {begin}; --{end})", a.key)
@@ -145,14 +152,18 @@ def _write_range(k: KernelWriter, a: Attention, block: Block) -> tuple[str, str]
             block.items += [search, f"if ({end} == {begin}) {end} = {last};"]
         else:
             block.items.append(search)
+    if a.part is not None:
+        part, parts = (bare(writer.value(lower(e), block)) for e in (a.part, a.part.args[0]))
+        block.items.append(f"attend_part({part}, {parts}, {begin}, {end});")
     return begin, end
 
 
 def _rows(
-    k: KernelWriter, block: Block, e: Expr, key: Expr, element: Expr, elements: Loop, begin: str, end: str, name: str
-) -> Rows:
-    """Keys or values in place where they lie with unit stride along ``element``, else from scratch."""
-    source, writer = stored(e), k.writer
+    k: KernelWriter, block: Block, e: Expr, inner: Expr, key: Expr, element: Expr, elements: Loop, begin: str, end: str,
+    name: str,
+) -> Rows:  # fmt: skip
+    """Keys or values in place where ``inner`` lies with unit stride along ``element``, else ``e`` from scratch."""
+    source, writer = stored(inner), k.writer
     if source.op is Op.LOAD and source.dtype in STREAMED:
         parts, constant = terms(writer.memory.lower(source).args[0])
         stride, unit = parts.pop(key, 0), parts.pop(element, 0)

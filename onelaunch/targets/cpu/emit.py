@@ -17,7 +17,10 @@ from onelaunch.targets.cpu.kernel import KernelWriter
 from onelaunch.targets.source.tiles import tiles_of
 
 # Headers by the calls that need them; the others cost compile time.
-_HEADERS = {"attend<": "attend", "linear<": "linear", "linear_columns<": "linear_columns", "prefetch(": "prefetch"}
+_HEADERS = {
+    "attend<": "attend", "attend_unfinished<": "attend", "linear<": "linear", "linear_columns<": "linear_columns",
+    "prefetch(": "prefetch",
+}  # fmt: skip
 _TAIL = '\n}  // extern "C"\n}  // namespace onelaunch\n'
 
 
@@ -38,14 +41,14 @@ class Source:
 
 def _head(functions: list[str]) -> str:
     needed = [h for call, h in _HEADERS.items() if any(re.search(rf"\b{re.escape(call)}", f) for f in functions)]
-    includes = "".join(f'#include "onelaunch/{h}.h"\n' for h in ("scalar", *needed))
+    includes = "".join(f'#include "onelaunch/{h}.h"\n' for h in dict.fromkeys(("scalar", *needed)))
     return f'#include <cstring>\n\n{includes}\nnamespace onelaunch {{\nextern "C" {{\n\n'
 
 
 def _weight(code: Code) -> int:
     """How long a kernel takes to compile, roughly: calls of templates count more than lines."""
     products = code.run.count("linear<") + code.run.count("columns<")
-    return len(code.run) + 20000 * code.run.count("attend<") + 4000 * products
+    return len(code.run) + 20000 * (code.run.count("attend<") + code.run.count("attend_unfinished<")) + 4000 * products
 
 
 def generate(program: Program) -> Source:

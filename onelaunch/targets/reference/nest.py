@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from onelaunch.graph.expr import Expr
+from onelaunch.graph.nest import PART_BLOCK
 from onelaunch.graph.nest import Attention
 from onelaunch.graph.nest import Contraction
 from onelaunch.targets.reference.access import Access
@@ -72,7 +73,9 @@ def _attend(a: Attention, frame: Frame) -> torch.Tensor:
         high = max(min(int(frame.value(a.stop).max()), capacity), low)
     inner = frame.child({})
     inner.ranges[a.key] = (low, high)
-    counts = _counting(a, inner)
+    counts = _counting(a, inner, capacity)
+    if high == low and a.part is not None:
+        return _unfinished(torch.zeros(1), torch.full((1,), -math.inf), torch.zeros(1), frame)
     if high == low:
         return torch.full((1,), math.nan if a.masked == "nan" else 0.0)
     extent = integer(a.head.args[0], frame.symbols)
@@ -83,7 +86,18 @@ def _attend(a: Attention, frame: Frame) -> torch.Tensor:
     left_out = score == -math.inf
     if counts is not None:
         left_out, score = left_out | ~counts, torch.where(counts, score, -math.inf)
-    return _softmax_times(score, left_out, inner.value(a.v).float(), frame.plan.axis[a.key], high - low, a.masked)
+    total, top, weight = _softmax_times(score, left_out, inner.value(a.v).float(), frame.plan.axis[a.key], high - low)
+    if a.part is not None:
+        return _unfinished(total, top, weight, frame)
+    empty = math.nan if a.masked == "nan" else 0.0
+    return torch.where(weight == 0, empty, total / torch.where(weight == 0, 1.0, weight))
+
+
+def _unfinished(total: torch.Tensor, top: torch.Tensor, weight: torch.Tensor, frame: Frame) -> torch.Tensor:
+    """Along the last variable: the sums, then the peak, then the weight."""
+    last = frame.plan.nest.vars[-1]
+    behind = frame.value(last) - frame.value(last.args[0])
+    return torch.where(behind == -1, weight, torch.where(behind == -2, top, total))
 
 
 def _query(frame: Frame, q: Expr) -> torch.Tensor:
@@ -91,7 +105,7 @@ def _query(frame: Frame, q: Expr) -> torch.Tensor:
     return (frame if frame.base is None else frame.child({})).value(q).float()
 
 
-def _counting(a: Attention, frame: Frame) -> torch.Tensor | None:
+def _counting(a: Attention, frame: Frame, capacity: int) -> torch.Tensor | None:
     counts: torch.Tensor | None = None
     if a.start is not None:
         counts = frame.value(a.key) >= frame.value(a.start)
@@ -103,12 +117,31 @@ def _counting(a: Attention, frame: Frame) -> torch.Tensor | None:
         if a.masked == "all":  # a row that sees no position takes every one
             seen = seen | ~seen.any(frame.plan.axis[a.key], keepdim=True)
         counts = seen if counts is None else counts & seen
+    if a.part is not None:
+        mine = _in_part(a, frame, counts, capacity)
+        counts = mine if counts is None else counts & mine
     return counts
 
 
+def _in_part(a: Attention, frame: Frame, counts: torch.Tensor | None, capacity: int) -> torch.Tensor:
+    """The positions of the row's part: see ``Attention``."""
+    assert a.part is not None, "no parts"
+    key, axis = frame.value(a.key), frame.plan.axis[a.key]
+    begin = torch.zeros((), dtype=torch.int64) if a.start is None else frame.value(a.start).clamp(0, capacity)
+    end = torch.full((), capacity) if a.stop is None else frame.value(a.stop).clamp(max=capacity)
+    if a.scan is not None and counts is not None:
+        end = torch.where(counts, key + 1, 0).amax(axis, keepdim=True)
+    blocks = ((end - begin).clamp(min=0) + PART_BLOCK - 1) // PART_BLOCK
+    parts = integer(a.part.args[0], frame.symbols)
+    size = (blocks + parts - 1) // parts * PART_BLOCK
+    first = begin + frame.value(a.part) * size
+    return (key >= first) & (key < first + size)
+
+
 def _softmax_times(
-    score: torch.Tensor, left_out: torch.Tensor, v: torch.Tensor, axis: int, extent: int, masked: str
-) -> torch.Tensor:
+    score: torch.Tensor, left_out: torch.Tensor, v: torch.Tensor, axis: int, extent: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """sum(exp(score - peak) * v), the peak, and sum(exp(score - peak))."""
     at = score.dim() + axis
     if score.dim() < -axis:
         score, at = score.reshape((1,) * (-axis - score.dim()) + tuple(score.shape)), 0
@@ -121,8 +154,4 @@ def _softmax_times(
         total = product(weight, torch.where(left_out, 0.0, v), axis, extent)
     else:
         total = product(weight, v, axis, extent)
-    denominator = weight.sum(at, keepdim=True)
-    nothing = denominator == 0
-    result = total / torch.where(nothing, 1.0, denominator)
-    empty = math.nan if masked == "nan" else 0.0
-    return torch.where(nothing, empty, result)
+    return total, top, weight.sum(at, keepdim=True)

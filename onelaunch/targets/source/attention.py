@@ -52,6 +52,11 @@ def _periods(e: Expr, variable: Expr) -> list[int] | None:
     return found if visit(e) else None
 
 
+def values_of(a: Attention) -> Expr:
+    """What ``v`` is for the elements of a value: in a split attention, it is guarded against the two behind them."""
+    return a.v.args[1] if a.part is not None and a.v.op is Op.WHERE else a.v
+
+
 def plain(a: Attention) -> Expr:
     """Attention as ordinary reductions: right for every type and layout, and slow."""
     wide = DType.F64 if DType.F64 in (a.q.dtype, a.k.dtype, a.v.dtype) else DType.F32
@@ -62,7 +67,7 @@ def plain(a: Attention) -> Expr:
     for condition in (
         None if a.start is None else build.le(a.start, a.key),
         None if a.stop is None else build.lt(a.key, a.stop),
-        a.scan,
+        None if a.masked == "all" else a.scan,  # then the score says all
     ):
         score = score if condition is None else build.where(condition, score, low)
     peak = build.reduce("max", a.key, score)

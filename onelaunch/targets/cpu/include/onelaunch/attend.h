@@ -103,6 +103,15 @@ inline void attend_range(const float* queries, const Cache<K, V>& cache, int64_t
   }
 }
 
+// Cuts [begin, end) down to its part: blocks are shared out evenly, each part a run of them, the last ones shorter or
+// empty. The program's text calls the block PART_BLOCK.
+inline void attend_part(int64_t part, int64_t parts, int64_t& begin, int64_t& end) {
+  const int64_t blocks = end > begin ? (end - begin + kAttendBlock - 1) / kAttendBlock : 0;
+  const int64_t size = (blocks + parts - 1) / parts * kAttendBlock;
+  begin += part * size;
+  if (begin + size < end) end = begin + size;
+}
+
 // Adds another range's unfinished result. Merging parts in the order of their positions gives the same bits always.
 template <int Q>
 inline void attend_merge(int64_t value_size, const Softmax* part, const float* part_out, int64_t part_stride,
@@ -139,6 +148,19 @@ inline void attend(const float* queries, const Cache<K, V>& cache, int64_t begin
   attend_begin<Q>(cache.value_size, sinks, state, out, out_stride);
   attend_range<Q>(queries, cache, begin, end, score, state, out, out_stride);
   attend_end<Q>(cache.value_size, state, out, out_stride, empty_is_zero);
+}
+
+// The same before its last step: behind each query's `value_size` sums stand its peak and its weight.
+template <int Q, class K, class V, class Score>
+inline void attend_unfinished(const float* queries, const Cache<K, V>& cache, int64_t begin, int64_t end,
+                              const Score& score, float* out, int64_t out_stride) {
+  Softmax state[Q];
+  attend_begin<Q>(cache.value_size, nullptr, state, out, out_stride);
+  attend_range<Q>(queries, cache, begin, end, score, state, out, out_stride);
+  for (int q = 0; q < Q; ++q) {
+    out[q * out_stride + cache.value_size] = state[q].peak;
+    out[q * out_stride + cache.value_size + 1] = state[q].weight;
+  }
 }
 
 }  // namespace onelaunch
