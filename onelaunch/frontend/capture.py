@@ -27,6 +27,7 @@ from torch.fx import Node
 
 from onelaunch.frontend.calling import Runner
 from onelaunch.frontend.calling import bind
+from onelaunch.frontend.empty import drop_empty
 
 _FRESH = (OutputType.non_alias, OutputType.unsafe_view_alias, OutputType.custom_function_view)
 
@@ -55,7 +56,6 @@ def capture(gm: GraphModule, inputs: Sequence[Any], build: Callable[[Capture], R
     Returns a function of Dynamo's inputs that gives Dynamo's outputs. Raises TrainingError where gradients would be
     needed, and whatever tracing raises.
     """
-    from torch._decomp import core_aten_decompositions
     from torch._dynamo.backends.common import aot_autograd
 
     direct: list[Runner] = []
@@ -78,10 +78,20 @@ def capture(gm: GraphModule, inputs: Sequence[Any], build: Callable[[Capture], R
         wrapped: Runner = aot_autograd(
             fw_compiler=_refuse_training,
             inference_compiler=compiler,
-            decompositions=core_aten_decompositions(),
+            decompositions=decompositions(),
             keep_inference_input_mutations=True,
         )(gm, list(inputs))
     return direct[0] if direct else wrapped
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Core ATen's, but for products with vectors, which are products like those with matrices."""
+    from torch._decomp import core_aten_decompositions
+
+    table = dict(core_aten_decompositions())
+    for op in (torch.ops.aten.mv, torch.ops.aten.addmv, torch.ops.aten.dot):
+        table.pop(op.default, None)
+    return table
 
 
 def placeholders(module: GraphModule) -> list[Node]:
@@ -110,6 +120,7 @@ def _context(inputs: Sequence[Any]) -> Iterator[None]:
 
 def _describe(gm: GraphModule, module: GraphModule, inputs: Sequence[Any]) -> Capture:
     """The capture of a freshly traced module."""
+    drop_empty(module)
     own = placeholders(module)
     context = TracingContext.try_get()
     metadata = context.fw_metadata if context is not None else None
