@@ -60,7 +60,9 @@ def compile_graph(
     """
     start = time.perf_counter()
     name = f"graph_{next(_NUMBERS)}"
-    reason = policy.reason_for_torch(gm, inputs, options)
+    target, unfit = _target(options, inputs)
+    options = dataclasses.replace(options, target=target)
+    reason = fallback.of_graph(unfit) if unfit is not None else policy.reason_for_torch(gm, inputs, options)
     if reason is not None:
         return _whole_in_torch(gm, options, name, reason, start)
     stored = cached.Entry(gm, inputs, options) if compile_segment is None else None
@@ -92,6 +94,13 @@ def compile_graph(
     for entry in assembly.fallbacks:
         log.warning("left to torch: %s", entry)
     return _done(run, assembly, name, start, captured.wrapped, plan_hit=False)
+
+
+def _target(options: Options, inputs: Sequence[Any]) -> tuple[str, str | None]:
+    """The target for these arguments, and why they cannot be where they are."""
+    from onelaunch.runtime.targets import resolve
+
+    return resolve(options.target, inputs)
 
 
 def _done(

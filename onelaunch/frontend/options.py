@@ -12,7 +12,7 @@ from onelaunch.errors import OptionError
 
 log = logging.getLogger(__name__)
 
-TARGETS = ("auto", "cpu", "reference")
+TARGETS = ("auto", "cpu", "cuda", "reference")
 FALLBACKS = ("torch", "error")
 
 
@@ -20,7 +20,7 @@ FALLBACKS = ("torch", "error")
 class Options:
     """The settings of one compilation; every field is an option of the same name."""
 
-    target: str = "auto"  # what programs run on; auto: the machine's best
+    target: str = "auto"  # what programs run on; auto: where the arguments are
     workers: int | None = None  # None: the target's default
     fallback: str = "torch"  # what to do with an op that cannot be lowered: leave it to torch, or raise
     check: bool = True  # refuse a program whose certificate fails
@@ -31,7 +31,7 @@ class Options:
     @property
     def devices(self) -> frozenset[str]:
         """Torch device types whose tensors the target reads in place."""
-        return frozenset({"cpu"})
+        return frozenset({"cuda" if self.target == "cuda" else "cpu"})
 
 
 def parse(options: Mapping[str, Any] | None = None) -> Options:

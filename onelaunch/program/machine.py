@@ -41,5 +41,6 @@ def cuda(workers: int = 132) -> Machine:
     """
     return Machine(
         name="cuda-sm90a", workers=workers, bandwidth=4600.0 / 132 * workers, flops=64.0, transcendental=0.06,
-        dependency=2500.0, task=1100.0, activation=DType.F32, linear_rows=8, alignment=256, grain=200.0,
+        dependency=2500.0, task=1100.0, activation=DType.F32, linear_rows=8, alignment=256, attend_parts=16,
+        grain=200.0,
     )  # fmt: skip

@@ -43,7 +43,10 @@ _data_ptr = torch.Tensor.data_ptr
 
 
 class Binding:
-    """One program, ready to be called. Calls of several threads take turns."""
+    """One program, ready to be called. Calls of several threads take turns.
+
+    ``device``: the type of device that the arguments are on. All of a call's are on the same one of that type.
+    """
 
     def __init__(self, program: Program, executable: Executable, device: str = "cpu") -> None:
         self.program, self.executable, self.device = program, executable, device
@@ -94,12 +97,16 @@ class Binding:
             except CallError:
                 self._values = None  # whatever was bound is bound and validated again
                 raise
+            if self._home is not None:
+                self.outputs.device = torch.device(self.device, self._home)
+                self.executable.device = self._home  # type: ignore[attr-defined]
             results = self.outputs.allocate(table)
             self.executable.launch(table, values)
         return results
 
     def _forget(self) -> None:
         count = len(self.buffers)
+        self._home: int | None = None  # number of the device of the arguments, where there are several
         self._seen = b""  # identities of the stable tensors of the last call, while all of them live
         self._pointers = [-1] * self._stable
         self._ids = [0] * count
@@ -156,6 +163,10 @@ class Binding:
             raise _error(b, f"is {t.dtype}", str(self.dtypes[slot]))
         if t.device.type != self.device:
             raise _error(b, f"is on {t.device}", self.device)
+        if self.device == "cuda" and t.device.index != self._home:
+            if self._home is not None:
+                raise _error(b, f"is on {t.device}", f"{self.device}:{self._home}, where other arguments are")
+            self._home = t.device.index
         if t.layout is not torch.strided or t.is_neg():
             raise _error(b, f"is {t.layout}, negated lazily: {t.is_neg()}", "a plain strided tensor")
         if t.shape != shape:
@@ -200,6 +211,11 @@ class Binding:
             if not isinstance(args[b.argument], torch.Tensor):
                 return _error(b, f"is a {type(args[b.argument]).__name__}", "a tensor")
         return CallError("an argument's memory cannot be read; accepted: plain tensors")
+
+
+def device_of(executable: Executable) -> str:
+    """The type of device whose memory an executable reads."""
+    return str(getattr(executable, "device_type", "cpu"))
 
 
 def _error(b: Buffer, found: str, accepted: str) -> CallError:

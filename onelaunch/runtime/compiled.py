@@ -23,6 +23,7 @@ from onelaunch.program.program import Symbol
 from onelaunch.runtime import buckets
 from onelaunch.runtime import signature
 from onelaunch.runtime.binding import Binding
+from onelaunch.runtime.binding import device_of
 from onelaunch.runtime.dump import dump
 from onelaunch.runtime.make import Clock
 from onelaunch.runtime.make import Maker
@@ -120,7 +121,7 @@ class CompiledSegment:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         self.cache_hit = self.cache_hit and made.cache_hit
         self.programs.append(made.program)
-        binding = self._bindings[symbols] = Binding(made.program, made.executable)
+        binding = self._bindings[symbols] = Binding(made.program, made.executable, device_of(made.executable))
         binding.keep = made
         if (folder := self.maker.options.dump_dir) is not None:
             dump(folder, self.text, made.program, made.folder)

@@ -13,6 +13,7 @@ from onelaunch.frontend.options import Options
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.runtime.binding import Binding
+from onelaunch.runtime.binding import device_of
 from onelaunch.runtime.extents import solve
 from onelaunch.runtime.make import Maker
 
@@ -24,7 +25,7 @@ class Runner:
         """Raises CheckError where the program has no certificate, CompilerError where it cannot be built."""
         self.program = program
         self._made = Maker(options or Options()).build(program)
-        self._binding = Binding(program, self._made.executable)
+        self._binding = Binding(program, self._made.executable, device_of(self._made.executable))
 
     def __call__(
         self, arguments: Sequence[torch.Tensor], symbols: Mapping[str, int] | None = None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterable
+
+import torch
 
 from onelaunch.errors import CompilerError
 from onelaunch.errors import OptionError
@@ -11,18 +14,21 @@ from onelaunch.targets.base import Target
 
 log = logging.getLogger(__name__)
 
-NAMES = ("auto", "cpu", "reference")
+NAMES = ("auto", "cpu", "cuda", "reference")
 
 
 @functools.cache
 def select(name: str = "auto") -> Target:
     """The target called ``name``. ``auto``: the CPU where there is a C++ compiler, otherwise the reference target,
-    after a warning. Raises OptionError for an unknown name, CompilerError for ``cpu`` without a compiler.
+    after a warning (arguments on a GPU make it ``cuda`` before: ``resolve``). Raises OptionError for an unknown name,
+    CompilerError for ``cpu`` and ``cuda`` without a compiler.
     """
     if name not in NAMES:
         raise OptionError(f"unknown target {name!r}; accepted: {', '.join(NAMES)}")
     if name == "reference":
         return _reference()
+    if name == "cuda":
+        return _cuda()
     try:
         return _cpu()
     except CompilerError as error:
@@ -30,6 +36,31 @@ def select(name: str = "auto") -> Target:
             raise
         log.warning("programs run on the slow reference target: %s", error)
         return _reference()
+
+
+def resolve(name: str, tensors: Iterable[object]) -> tuple[str, str | None]:
+    """The name that ``auto`` stands for with these arguments, and why it is not ``cuda`` where one is on a GPU."""
+    found = next((t for t in tensors if isinstance(t, torch.Tensor) and t.device.type == "cuda"), None)
+    if name != "auto" or found is None:
+        return name, None
+    from onelaunch.targets.cuda import compiler
+    from onelaunch.targets.cuda import device
+
+    reason = device.reason_against(found.device.index)
+    if reason is None:
+        try:
+            compiler.version()
+        except CompilerError as error:
+            reason = str(error)
+    return ("cuda", None) if reason is None else (name, reason)
+
+
+def _cuda() -> Target:
+    from onelaunch.targets.cuda.target import CudaTarget
+
+    target = CudaTarget()
+    target.fingerprint()  # asks NVRTC
+    return target
 
 
 def _cpu() -> Target:

@@ -24,6 +24,7 @@ from onelaunch.program.program import Role
 from onelaunch.program.program import Symbol
 from onelaunch.program.program import Task
 from onelaunch.program.program import maximum
+from onelaunch.targets.cpu.emit import source
 from onelaunch.targets.cpu.target import CpuTarget
 from tests.programs import cut
 
@@ -68,6 +69,16 @@ def run(
     nest: Nest, tensors: Mapping[str, torch.Tensor], sizes: Sequence[int] = (), values: Sequence[int] = (), **options
 ) -> torch.Tensor:
     """The target tensor after one launch."""
-    program = one_kernel(nest, tensors, sizes, **options)
-    CpuTarget().build(program, folder()).launch([t.data_ptr() for t in tensors.values()], values)
+    launch(one_kernel(nest, tensors, sizes, **options), tensors, values)
     return tensors[nest.target]
+
+
+def expect(text: str, program: Program, count: int | None = None) -> None:
+    """``text`` is in the program's source (so often, if that is asked)."""
+    found = source(program).count(text)
+    assert found > 0 if count is None else found == count
+
+
+def launch(program: Program, tensors: Mapping[str, torch.Tensor], values: Sequence[int]) -> None:
+    """One launch of ``program`` over ``tensors``. Tests of another target put their own in its place."""
+    CpuTarget().build(program, folder()).launch([t.data_ptr() for t in tensors.values()], values)

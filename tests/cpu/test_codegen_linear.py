@@ -12,7 +12,7 @@ from onelaunch.graph.expr import Op
 from onelaunch.graph.nest import Contraction
 from onelaunch.graph.nest import Nest
 from onelaunch.program.program import Symbol
-from onelaunch.targets.cpu.emit import source
+from tests.cpu import codegen_run
 from tests.cpu.codegen_run import one_kernel
 from tests.cpu.codegen_run import run
 
@@ -54,8 +54,7 @@ def test_in_out(t, n, k, dtype):
     w = torch.randn(k, n).to(dtype)
     tensors = tensors_of(t, n, k, dtype, w)
     nest = nest_of(t, n, k, from_torch(dtype), from_torch(dtype), lambda j, r: (r, j))
-    program = one_kernel(nest, tensors, (0, 16), weights=("w",))
-    assert "linear_columns<" in source(program)
+    codegen_run.expect("linear_columns<", one_kernel(nest, tensors, (0, 16), weights=("w",)))
     close(tensors, w.T, run(nest, tensors, (0, 16), weights=("w",)))
 
 
@@ -63,7 +62,7 @@ def test_a_part_of_a_fused_projection():
     whole = torch.randn(60, 48)
     tensors = tensors_of(2, 20, 48, torch.float32, whole)
     nest = nest_of(2, 20, 48, DType.F32, DType.F32, lambda j, r: (b.add(j, b.const(30)), r))
-    assert " linear<" in source(one_kernel(nest, tensors))
+    codegen_run.expect(" linear<", one_kernel(nest, tensors))
     close(tensors, whole[30:50], run(nest, tensors, (0, 8)))
 
 
@@ -71,7 +70,7 @@ def test_strided_weights_take_the_plain_loop():
     whole = torch.randn(20, 96)
     tensors = tensors_of(2, 20, 48, torch.float32, whole[:, ::2])
     nest = nest_of(2, 20, 48, DType.F32, DType.F32)
-    assert " linear<" not in source(one_kernel(nest, tensors))
+    codegen_run.expect(" linear<", one_kernel(nest, tensors), 0)
     close(tensors, whole[:, ::2], run(nest, tensors, (0, 8)))
 
 
@@ -119,7 +118,7 @@ def test_gate_and_up_share_a_prologue():
     body = b.mul(b.mul(gate, b.pointwise(Op.SIGMOID, gate)), b.acc(1))
     nest = Nest((i, j), "y", DType.F32, (i, j), body, sides)
     tensors = {"x": torch.randn(2, 40), "gate": torch.randn(24, 40), "up": torch.randn(24, 40), "y": torch.zeros(2, 24)}
-    assert source(one_kernel(nest, tensors)).count("prepare<") == 1
+    codegen_run.expect("prepare<", one_kernel(nest, tensors), 1)
     want = torch.nn.functional.silu(tensors["x"].tanh() @ tensors["gate"].T) * (tensors["x"].tanh() @ tensors["up"].T)
     torch.testing.assert_close(run(nest, tensors, (0, 8)), want, rtol=1e-4, atol=1e-4)
 

@@ -21,7 +21,7 @@ def test_values():
     ("given", "says"),
     [
         ({"targets": "cpu"}, "unknown option 'targets'; accepted: target, workers"),
-        ({"target": "tpu"}, "'target' is 'tpu'; accepted: auto, cpu, reference"),
+        ({"target": "tpu"}, "'target' is 'tpu'; accepted: auto, cpu, cuda, reference"),
         ({"workers": 0}, "'workers' is 0; accepted: a positive integer"),
         ({"workers": True}, "'workers' is True"),
         ({"fallback": "eager"}, "accepted: torch, error"),

@@ -24,7 +24,7 @@ def no_compiler():
 
 def test_by_name():
     assert targets.select("reference").name == "reference"
-    with pytest.raises(OptionError, match="unknown target 'gpu'; accepted: auto, cpu, reference"):
+    with pytest.raises(OptionError, match="unknown target 'gpu'; accepted: auto, cpu, cuda, reference"):
         targets.select("gpu")
 
 

@@ -1,0 +1,260 @@
+"""Attend kernels: queries and scores from expressions, keys and values in place, the softmax by attend.cuh.
+
+Neighbouring queries that need the same keys and values share a pass over them. Keys or values that attend.cuh cannot
+read where they lie (computed ones, or without unit stride along the head) are evaluated into the block's own memory
+first; where that would be too much, the whole takes the plain form, by the general rule for reductions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from onelaunch.errors import CompilerError
+from onelaunch.graph import build
+from onelaunch.graph.dtype import DType
+from onelaunch.graph.expr import Expr
+from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import substitute
+from onelaunch.graph.index import terms
+from onelaunch.graph.nest import Attention
+from onelaunch.program.program import maximum
+from onelaunch.targets.cuda.kernel import SYNC
+from onelaunch.targets.cuda.kernel import KernelWriter
+from onelaunch.targets.cuda.nests import Steps
+from onelaunch.targets.cuda.nests import write_shared_store
+from onelaunch.targets.source.attention import DOT
+from onelaunch.targets.source.attention import plain
+from onelaunch.targets.source.attention import sharing
+from onelaunch.targets.source.attention import values_of
+from onelaunch.targets.source.block import Block
+from onelaunch.targets.source.dialect import CUDA
+from onelaunch.targets.source.loops import ALONE
+from onelaunch.targets.source.loops import Loop
+from onelaunch.targets.source.matrix import STREAMED
+from onelaunch.targets.source.matrix import stored
+from onelaunch.targets.source.nests import full
+from onelaunch.targets.source.nests import open_loop
+from onelaunch.targets.source.printer import bare
+from onelaunch.targets.source.tiles import Axis
+
+# Elements of queries and results that a thread may hold in registers, for all the queries of a pass.
+REGISTERS = 64
+QUERIES_MOST = 8
+WIDEST = 1024  # elements of a head
+COMPUTED_MOST = 16 << 20  # bytes of keys and values that a block evaluates into its own memory
+WARPS, LANES, VECTOR = 8, 32, 8  # the headers' own: types.cuh
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """Keys or values as memory: C++ type, the first element (operand and address), elements between positions.
+
+    ``computed``: what they are where they have to be evaluated into ``operand`` first (key, element, expression).
+    """
+
+    type: str
+    operand: str
+    base: Expr
+    stride: int
+    computed: tuple[Expr, Expr, Expr] | None = None
+
+
+def write_attend(k: KernelWriter) -> None:
+    """Writes the kernel's body."""
+    a = k.nest.attention
+    assert a is not None, "an Attend kernel without attention"
+    rows = _keys_and_values(k, a)
+    if rows is None:
+        if a.part is not None:
+            raise CompilerError("attention over computed keys and values is too large to be evaluated part by part")
+        k.writer.memory.results[build.acc(0)] = k.writer.memory.lower(plain(a))
+        return k.write_epilogue(k.body, k.steps())
+    memory = k.writer.memory
+    shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan, a.part) if e is not None]
+    limit = max(1, min(QUERIES_MOST, REGISTERS // (2 * VECTOR * _vectors(k, a))))
+    axis, size = sharing(k.axes[:-1], k.tiles, shared, limit)
+    blocks = [k.body]
+    for other in k.axes[:-1]:
+        if other is not axis:
+            blocks.append(open_loop(k.writer, blocks[-1], other.loop()))
+    if axis is not None:
+        blocks.append(_open_group(k, blocks[-1], axis, size))
+    _write_group(k, a, rows, blocks[-1], axis, size)
+    for inner, outer in zip(reversed(blocks[1:]), reversed(blocks[:-1]), strict=True):
+        outer.items.append(inner)
+    return None
+
+
+def _vectors(k: KernelWriter, a: Attention) -> int:
+    return -(-max(maximum(a.head.args[0]), k.axes[-1].most) // (VECTOR * LANES))
+
+
+def _keys_and_values(k: KernelWriter, a: Attention) -> tuple[Rows, Rows] | None:
+    """Keys and values in memory; None: attend.cuh cannot take them."""
+    last, head = k.axes[-1], a.head.args[0]
+    wide = a.q.dtype.compute is DType.F64 or a.v.dtype.compute is DType.F64
+    if wide or not last.is_full or not head.is_const or max(maximum(head), last.most) > WIDEST:
+        return None
+    keys = _in_place(k, a.k, a.key, a.head, build.const(0))
+    values = _in_place(k, values_of(a), a.key, last.variable, last.low)
+    positions = maximum(a.key.args[0])
+    widths = (maximum(head), last.most)
+    if sum(4 * positions * n for n, r in zip(widths, (keys, values), strict=True) if r is None) > COMPUTED_MOST:
+        return None
+    if keys is None:
+        keys = _computed(k, "@k", positions, widths[0], (a.key, a.head, a.k))
+    if values is None:
+        values = _computed(k, "@v", positions, widths[1], (a.key, last.variable, a.v))
+    return keys, values
+
+
+def _computed(k: KernelWriter, name: str, positions: int, width: int, what: tuple[Expr, Expr, Expr]) -> Rows:
+    shape, strides = (build.const(positions), build.const(width)), (build.const(width), build.const(1))
+    k.reserve(name, positions * width, shape, strides)
+    return Rows("float", name, build.const(0), width, what)
+
+
+def _in_place(k: KernelWriter, e: Expr, key: Expr, element: Expr, low: Expr) -> Rows | None:
+    """Keys or values where they lie with unit stride along ``element``."""
+    source = stored(e)
+    if source.op is not Op.LOAD or source.dtype not in STREAMED:
+        return None
+    lowered = k.writer.memory.lower(source)
+    parts, constant = terms(lowered.args[0])
+    stride, unit = parts.pop(key, 0), parts.pop(element, 0)
+    if unit != 1 or stride <= 0 or any(v in t.free for t in parts for v in (key, element)):
+        return None
+    base = build.add(build.const(constant), low)
+    for term, factor in parts.items():
+        base = build.add(base, build.mul(term, build.const(factor)))
+    return Rows(CUDA.storage[source.dtype], source.attr, base, stride)
+
+
+def _open_group(k: KernelWriter, block: Block, axis: Axis, size: int) -> Block:
+    """The loop over groups of ``size`` queries; the axis' own variable stands for the first of each."""
+    low, high = (bare(k.writer.value(e, block)) for e in (axis.low, axis.high))
+    name = k.writer.variable_name(axis.variable)
+    step = f"{name} += {size}" if size > 1 else f"++{name}"
+    inner = Block(block, f"for (int64_t {name} = {low}; {name} < {high}; {step})", axis.variable)
+    inner.names[axis.variable] = name
+    return inner
+
+
+def _write_group(
+    k: KernelWriter, a: Attention, rows: tuple[Rows, Rows], block: Block, axis: Axis | None, size: int
+) -> None:
+    """Queries into shared memory, the range of positions, one call of ``attend``, the nest's body from its result."""
+    d, writer = k.axes[-1], k.writer
+    width, values = maximum(a.head.args[0]), d.most
+    value_size = values if a.part is None else values - 2
+    first = build.const(0)
+    members: list[Steps] = []
+    if axis is not None:
+        first = build.var(f"{axis.variable.attr}.first", axis.variable.args[0])
+        block.names[first] = block.names[axis.variable]
+        last = maximum(axis.variable.args[0]) - 1
+        members = [Steps(Loop(axis.variable, first, build.add(first, build.const(size)), (0, last)), size)]
+    row = build.const(0) if axis is None else build.sub(axis.variable, first)
+    partial = WARPS * size * (value_size + 2)  # attend.cuh: attend_partial
+    parts = k.reserve("@parts", partial, (build.const(partial),), (build.const(1),))
+    shape = (build.const(size), build.const(values))
+    out = k.reserve("@out", size * values, shape, (build.const(values), build.const(1)))
+    queries = k.reserve("@q", size * width, (build.const(size), a.head.args[0]), (build.const(width), build.const(1)))
+    home = Block(block)
+    steps = [*members, Steps(full(a.head), width)]
+    write_shared_store(writer, home, steps, "@q", (row, a.head), a.q, trusted=True)
+    block.items.append(home)
+    begin, end = _write_range(k, a, block)
+    for r in rows:
+        _evaluate(k, r, block, begin, end)
+    block.items.append(SYNC)
+    score = _write_score(k, a, block, axis)
+    cache = writer.fresh("cache", numbered=False)
+    keys, data = (f"{_start(k, r, block)}, {r.stride}" for r in rows)
+    block.items.append(f"const Cache<{rows[0].type}, {rows[1].type}> {cache} = {{{keys}, {data}}};")
+    how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
+    call = f"attend<{size}, {width}, {value_size}, {how}>"
+    block.items.append(f"{call}({queries}, {cache}, {begin}, {end}, {score}, {out}, {parts});")
+    address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
+    writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
+    home = Block(block)
+    k.write_epilogue(home, [*members, Steps(d.loop(), values)])
+    block.items += [home, SYNC]
+
+
+def _evaluate(k: KernelWriter, rows: Rows, block: Block, begin: str, end: str) -> None:
+    """Keys or values of the positions that will be visited, into memory of the block's own."""
+    if rows.computed is None:
+        return
+    key, element, e = rows.computed
+    positions = maximum(key.args[0])
+    low, high = (build.var(f"{rows.operand}.{b}", positions + 1) for b in ("begin", "end"))
+    home = Block(block)
+    home.names.update({low: begin, high: end})
+    steps = [Steps(Loop(key, low, high, (0, positions - 1)), positions), Steps(full(element), maximum(element.args[0]))]
+    write_shared_store(k.writer, home, steps, rows.operand, (key, element), e, trusted=True)
+    block.items.append(home)
+
+
+def _start(k: KernelWriter, rows: Rows, block: Block) -> str:
+    k.writer.count((rows.base,))
+    return f"{k.writer.memory.places[rows.operand].pointer} + {bare(k.writer.value(rows.base, block))}"
+
+
+def _write_range(k: KernelWriter, a: Attention, block: Block) -> tuple[str, str]:
+    """The positions to visit: [start, stop), cut to the cache and to the last position that ``scan`` lets count."""
+    writer, lower = k.writer, k.writer.memory.lower
+    extent = lower(a.key.args[0])
+    start = build.const(0) if a.start is None else build.pointwise(Op.MAX, lower(a.start), build.const(0))
+    stop = extent if a.stop is None else build.pointwise(Op.MIN, lower(a.stop), extent)
+    writer.count((start, stop))
+    begin, end = writer.fresh("begin", numbered=False), writer.fresh("end", numbered=False)
+    fixed = "const " if a.part is None else ""
+    block.items.append(f"{fixed}int64_t {begin} = {bare(writer.value(start, block))};")
+    if a.scan is None:
+        block.items.append(f"{fixed}int64_t {end} = {bare(writer.value(stop, block))};")
+    else:
+        _write_scan(k, a.scan, a, block, (begin, end), stop)
+    if a.part is not None:
+        part, parts = (bare(writer.value(lower(e), block)) for e in (a.part, a.part.args[0]))
+        block.items.append(f"attend_part({part}, {parts}, {begin}, {end});")
+    return begin, end
+
+
+def _write_scan(k: KernelWriter, scan: Expr, a: Attention, block: Block, names: tuple[str, str], stop: Expr) -> None:
+    """The end of the range, where ``scan`` decides it."""
+    writer, (begin, end) = k.writer, names
+    last = writer.fresh("stop", numbered=False)
+    block.items.append(f"const int64_t {last} = {bare(writer.value(stop, block))};")
+    holds, position = writer.fresh("holds", numbered=False), writer.fresh("position", numbered=False)
+    scan = writer.memory.lower(scan)
+    body = Block(block, f"const auto {holds} = [&](int64_t {position}) -> bool", a.key)
+    body.end, body.shared = "};", ALONE
+    body.names[a.key] = position
+    writer.count((scan,))
+    text = writer.value(scan, body)
+    body.items.append(f"return {bare(text)};")
+    block.items.append(body)
+    found = f"last_position({begin}, {last}, {holds}, *scratch.exchange)"
+    block.items.append(f"int64_t {end} = {found};")
+    if a.masked == "all":  # where no position is left, the softmax is over all of them
+        block.items.append(f"if ({end} == {begin}) {end} = {last};")
+
+
+def _write_score(k: KernelWriter, a: Attention, block: Block, axis: Axis | None) -> str:
+    """The score as a lambda, for attend.cuh to inline into its loop over positions."""
+    writer = k.writer
+    score = writer.memory.lower(substitute(a.score, {build.acc(0): DOT}))
+    name, row, position, dot = (writer.fresh(n, numbered=False) for n in ("score", "row", "position", "dot"))
+    body = Block(block, f"const auto {name} = [&](int {row}, int64_t {position}, float {dot}) -> float", a.key)
+    body.end, body.shared = "};", ALONE
+    body.names.update({a.key: position, DOT: dot})
+    if axis is not None and axis.variable in score.free:
+        member = writer.variable_name(axis.variable)
+        body.items.append(f"const int64_t {member} = {block.names[axis.variable]} + {row};")
+        body.names[axis.variable] = member
+    writer.count((score,))
+    text = writer.value(score, body)
+    body.items.append(f"return {bare(text)};")
+    block.items.append(body)
+    return name

@@ -1,0 +1,82 @@
+"""NVRTC, through NVIDIA's ``cuda-core``: found when it is first needed, never when onelaunch is imported."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+from onelaunch.errors import CompilerError
+
+INCLUDE = Path(__file__).parent / "include"
+ARCHITECTURE = "sm_90a"
+STANDARD = "c++17"
+SOURCE, BINARY, ORIGIN = "program.cu", "program.cubin", "program.json"
+_REMEDY = "install onelaunch[cuda] and nvidia-cuda-nvrtc, or use another target"
+
+
+@functools.cache
+def version() -> str:
+    """Versions of cuda-core and NVRTC. Raises CompilerError where either cannot be loaded."""
+    try:
+        import cuda.core
+        from cuda.bindings import nvrtc
+    except ImportError as error:
+        raise CompilerError(f"target 'cuda' needs NVIDIA's Python packages ({error}): {_REMEDY}") from error
+    try:
+        status, major, minor = nvrtc.nvrtcVersion()
+    except (OSError, RuntimeError) as error:
+        raise CompilerError(f"NVRTC cannot be loaded ({str(error).splitlines()[0]}): {_REMEDY}") from error
+    if int(status) != 0:
+        raise CompilerError(f"NVRTC does not tell its version (status {int(status)}): {_REMEDY}")
+    return f"cuda-core {cuda.core.__version__}, NVRTC {major}.{minor}"
+
+
+@functools.cache
+def library_hash() -> str:
+    """A hash of the headers."""
+    digest = hashlib.sha256()
+    for path in sorted(INCLUDE.rglob("*.cuh")):
+        digest.update(f"{path.relative_to(INCLUDE)}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def fingerprint() -> str:
+    """Everything besides a source that its binary depends on."""
+    return f"{ARCHITECTURE} {STANDARD} {version()} {library_hash()}"
+
+
+def build(source: str, folder: Path) -> bytes:
+    """The cubin of ``source``; one found in ``folder`` is reused if it was made from the same source, the same way."""
+    origin = json.dumps({"source": hashlib.sha256(source.encode()).hexdigest(), "compiler": fingerprint()})
+    binary, made_from = folder / BINARY, folder / ORIGIN
+    if binary.is_file() and made_from.is_file() and made_from.read_text() == origin:
+        return binary.read_bytes()
+    code = compile_source(source)[0]
+    (folder / SOURCE).write_text(source)
+    binary.write_bytes(code)
+    made_from.write_text(origin)
+    return code
+
+
+def compile_source(source: str) -> tuple[bytes, str]:
+    """(cubin, what ptxas says of registers, stack and spills). Raises CompilerError with the first lines of the log."""
+    version()
+    from cuda.core import Program
+    from cuda.core import ProgramOptions
+
+    options = ProgramOptions(
+        arch=ARCHITECTURE, std=STANDARD, include_path=str(INCLUDE), ptxas_options=["-v"], name="program"
+    )
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            code = Program(source, "c++", options).compile("cubin", logs=log).code
+        except RuntimeError as error:
+            log.seek(0)
+            lines = [line for line in (log.read() or str(error)).splitlines() if "error" in line]
+            raise CompilerError(f"NVRTC refused the generated source: {'; '.join(lines[:3]) or error}") from error
+        log.seek(0)
+        return bytes(code), log.read()

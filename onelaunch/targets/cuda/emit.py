@@ -1,0 +1,159 @@
+"""CUDA C++ of a program: one device function a kernel, a switch over them, and the entry point of the launch.
+
+The hand-written headers in ``include/onelaunch`` hold everything that does not depend on the program. What they need to
+know of it is the struct ``Shape``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from onelaunch.errors import CompilerError
+from onelaunch.program.program import Program
+from onelaunch.program.program import Role
+from onelaunch.targets.cuda.kernel import ALIGNMENT
+from onelaunch.targets.cuda.kernel import Code
+from onelaunch.targets.cuda.kernel import KernelWriter
+from onelaunch.targets.source.tiles import tiles_of
+
+ENTRY = "onelaunch_program"
+SHARED_LIMIT = 227 * 1024  # bytes of shared memory that a block may have (compute capability 9.0)
+STAGES_MOST, STAGES_LEAST = 10, 4
+STAGE_BYTES = 16384  # ring.cuh
+RECORDS = 16  # ring.cuh
+PARAMETERS_LIMIT = 32764  # bytes that a launch may carry
+_STATE = 2048  # bytes of shared memory for barriers and the like, rounded up generously
+_HEADERS = {"attend<": "attend", "linear<": "linear", "linear_columns<": "columns"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes that a program's source states for the headers."""
+
+    operands: int
+    vars: int
+    symbols: int
+    buffers: int
+    stages: int
+    shared: int
+    scratch: int  # bytes of global memory a worker
+
+    @property
+    def record_words(self) -> int:
+        """32-bit words of a task's record (task.cuh: TaskOf), a multiple of four."""
+        return -(-(6 + 3 * 4 + 4 + self.operands + 2 * self.vars) // 4) * 4
+
+    @property
+    def launch_bytes(self) -> int:
+        """Size of the launch's parameters (task.cuh: LaunchOf)."""
+        return 8 * 10 + 8 * (self.symbols + self.buffers)
+
+    @property
+    def block_bytes(self) -> int:
+        """An upper limit of a block's shared memory besides ring and kernels' memory (engine.cuh: Block)."""
+        return RECORDS * self.record_words * 4 + _STATE
+
+    def text(self) -> str:
+        """The C++ struct."""
+        return (
+            "struct Shape {\n"
+            f"  static constexpr int kOperands = {self.operands}, kVars = {self.vars}, kSymbols = {self.symbols};\n"
+            f"  static constexpr int kBuffers = {self.buffers}, kStages = {self.stages}, kShared = {self.shared};\n"
+            f"  static constexpr uint64_t kScratch = {self.scratch};\n"
+            "};\n"
+            "using Launch = LaunchOf<Shape>;\n"
+            "using Task = TaskOf<Shape>;\n"
+            "using Ring = Stages<Shape::kStages>;\n"
+            "using Source = Producer<Shape::kStages>;\n"
+            f'static_assert(sizeof(Task) == {4 * self.record_words}, "records.py packs this layout");\n'
+            f'static_assert(sizeof(Launch) == {self.launch_bytes}, "records.py packs this layout");\n'
+            f'static_assert(sizeof(Block<Shape>) <= {self.block_bytes}, "shared memory holds it");\n'
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """Generated code of a program."""
+
+    kernels: tuple[Code, ...]
+    shape: Shape
+
+    def text(self) -> str:
+        """The translation unit."""
+        functions = [f for code in self.kernels for f in (code.stream, code.run) if f]
+        needed = [h for call, h in _HEADERS.items() if any(re.search(rf"\b{re.escape(call)}", f) for f in functions)]
+        includes = "".join(f'#include "onelaunch/{h}.cuh"\n' for h in ("engine", "scalar", *needed))
+        return "\n".join(
+            [f"{includes}\nnamespace onelaunch {{\n", self.shape.text(), *(f"{f}\n" for f in functions), self._switch()]
+        )
+
+    def _switch(self) -> str:
+        run = "".join(
+            f"      case {n}: return run_{n}(launch, task, scratch, stages);\n" for n in range(len(self.kernels))
+        )
+        stream = "".join(
+            f"      case {n}: return stream_{n}(launch, task, producer);\n"
+            for n, code in enumerate(self.kernels) if code.stream
+        )  # fmt: skip
+        return f"""struct Kernels {{
+  static __device__ __forceinline__ void run(const Launch& launch, const Task& task, const Scratch& scratch,
+                                             Ring& stages) {{
+    switch (task.kernel) {{
+{run}    }}
+  }}
+  static __device__ __forceinline__ void stream(const Launch& launch, const Task& task, Source& producer) {{
+    switch (task.kernel) {{
+{stream}    }}
+  }}
+}};
+
+}}  // namespace onelaunch
+
+extern "C" __global__ void __launch_bounds__(onelaunch::kBlock, 1)
+    {ENTRY}(const __grid_constant__ onelaunch::Launch launch) {{
+  onelaunch::work<onelaunch::Kernels>(launch);
+}}
+"""
+
+
+def generate(program: Program) -> Source:
+    """The source of all kernels of ``program``. Raises CompilerError for a program larger than a launch can carry."""
+    tiles = tiles_of(program)
+    symbols = [s.name for s in program.symbols]
+    constant: list[set[int]] = [set(range(len(k.operands))) for k in program.kernels]
+    for task in program.tasks:
+        weights = {i for i, b in enumerate(task.operands) if program.buffers[b].role is Role.WEIGHT}
+        constant[task.kernel] &= weights
+    codes = tuple(
+        KernelWriter(i, kernel, symbols, tiles[i], constant[i]).write() for i, kernel in enumerate(program.kernels)
+    )
+    return Source(codes, _shape(program, codes))
+
+
+def _shape(program: Program, codes: tuple[Code, ...]) -> Shape:
+    shared = max((c.shared for c in codes), default=0)
+    shape = Shape(
+        operands=max((len(k.operands) for k in program.kernels), default=1) or 1,
+        vars=max((len(k.nest.vars) for k in program.kernels), default=1) or 1,
+        symbols=len(program.symbols) or 1,
+        buffers=len(program.buffers) or 1,
+        stages=0,
+        shared=shared,
+        scratch=-(-max((c.scratch for c in codes), default=0) // ALIGNMENT) * ALIGNMENT,
+    )
+    if shape.launch_bytes > PARAMETERS_LIMIT:
+        raise CompilerError(
+            f"{program.name} has {shape.buffers} buffers and {shape.symbols} symbols; a launch carries "
+            f"{(PARAMETERS_LIMIT - 80) // 8} of both"
+        )
+    if any(high >= 2**31 for t in program.tasks for _, high in t.tile):
+        raise CompilerError(f"{program.name} has a loop of 2^31 steps or more, which task records do not hold")
+    stages = min(STAGES_MOST, (SHARED_LIMIT - shape.block_bytes - shared) // STAGE_BYTES)
+    assert stages >= STAGES_LEAST, f"{shared} bytes of kernels' memory leave {stages} stages"
+    return dataclasses.replace(shape, stages=stages)
+
+
+def source(program: Program) -> str:
+    """The whole generated source as one text: the same for the same program."""
+    return generate(program).text()

@@ -1,0 +1,102 @@
+"""A program ready to run on GPUs.
+
+A launch goes to torch's current stream of the device that holds the arguments, and returns when it is enqueued. All
+that varies (addresses, symbols) is the launch's parameters, which the driver copies at the launch and a CUDA graph
+keeps with it; all else lies in device memory and does not change. So a graph replays with what its tensors hold then.
+It must not outlive the executable.
+
+Launches of one program must not overlap. Where the stream is another one than last time, the new one waits for the old
+one; replays of graphs on several streams are the caller's to order.
+
+A launch that ended early is reported by ``synchronize``, or by the next launch, which then does not happen; the one
+after that starts from a clean slate.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from onelaunch.errors import LaunchError
+from onelaunch.program.program import Program
+from onelaunch.program.program import Role
+from onelaunch.targets.cuda.emit import Shape
+from onelaunch.targets.cuda.loaded import Loaded
+from onelaunch.targets.cuda.records import Report
+
+PATIENCE = 60.0  # seconds that a wait may take
+OK, DEADLINE, FAULT = 0, 1, 2
+
+
+class CudaExecutable:
+    """See ``onelaunch.targets.base.Executable``. ``device``: where the next launch goes; None: torch's current one."""
+
+    device_type = "cuda"
+
+    def __init__(self, program: Program, shape: Shape, cubin: bytes) -> None:
+        self.program, self.shape = program, shape
+        self.device: int | None = None
+        self._cubin = cubin
+        self._loaded: dict[int, Loaded] = {}
+        self._outer = [i for i, b in enumerate(program.buffers) if b.role is not Role.WORKSPACE]
+        self._patience = int(PATIENCE * 1e9)
+        self._lock = threading.Lock()
+
+    def launch(self, pointers: Sequence[int], symbols: Sequence[int]) -> None:
+        """Enqueue the program once; see ``onelaunch.targets.base.Executable``. Raises what the launch before met."""
+        with self._lock:
+            loaded = self.load()
+            self._raise_pending(loaded)
+            parameters: Any = loaded.parameters
+            buffers = parameters.buffers
+            for i in self._outer:
+                buffers[i] = pointers[i]
+            parameters.symbols[: len(symbols)] = list(symbols)
+            parameters.patience = self._patience
+            loaded.launch()
+
+    def load(self) -> Loaded:
+        """The program in the memory of the device; raises LaunchError where it cannot run there."""
+        index = torch.cuda.current_device() if self.device is None else self.device
+        found = self._loaded.get(index)
+        if found is None:
+            found = self._loaded[index] = Loaded(self.program, self.shape, self._cubin, index)
+        return found
+
+    def synchronize(self) -> None:
+        """Wait for all launches so far. Raises LaunchError or IndexError where one of them ended early."""
+        for loaded in self._loaded.values():
+            loaded.synchronize()
+            self._raise_pending(loaded)
+
+    def set_deadline(self, seconds: float) -> None:
+        """How long a wait may take before the launch is aborted."""
+        self._patience = int(seconds * 1e9)
+
+    def set_counters(self, launches: int) -> None:
+        """Make events what they are after so many launches: for tests of wrap-around."""
+        self.load().set_counters(launches)
+
+    def _raise_pending(self, loaded: Loaded) -> None:
+        if (report := loaded.take_report()) is not None:
+            raise self._error(report)
+
+    def _error(self, report: Report) -> Exception:
+        task = self.program.tasks[report.task]
+        label = f"task {report.task} ({self.program.ops[task.op]})"
+        if report.status == DEADLINE:
+            return LaunchError(
+                f"worker {report.worker}, {label}: event {report.event} stood at {report.seen} until the deadline, "
+                f"awaited {report.awaited}"
+            )
+        if report.status != FAULT:
+            return LaunchError(f"the launch reported status {report.status}")
+        fault = report.fault
+        buffer = self.program.buffers[task.operands[fault.operand]]
+        return IndexError(
+            f"index {fault.value} is out of bounds for dimension {fault.code - 1} of {buffer.name} with size "
+            f"{fault.size}, in {label}"
+        )

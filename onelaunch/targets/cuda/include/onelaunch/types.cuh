@@ -1,0 +1,122 @@
+// Storage types, their conversions to and from fp32, and vector loads. No CUDA header is included anywhere: NVRTC then
+// needs no toolkit on the user's machine.
+//
+// Everything is computed in fp32; bf16 and fp16 exist only in memory. Rounding is to nearest, ties to even.
+#pragma once
+
+namespace onelaunch {
+
+using int8_t = signed char;
+using uint8_t = unsigned char;
+using int16_t = short;
+using uint16_t = unsigned short;
+using int32_t = int;
+using uint32_t = unsigned int;
+using int64_t = long long;
+using uint64_t = unsigned long long;
+static_assert(sizeof(int64_t) == 8 && sizeof(void*) == 8, "a 64-bit device");
+
+#define INT64_C(value) value##LL
+#define INT64_MIN (-INT64_C(9223372036854775807) - 1)
+
+inline constexpr int kLanes = 32;          // threads of a warp
+inline constexpr int kWarps = 8;           // warps that compute
+inline constexpr int kThreads = kWarps * kLanes;
+inline constexpr int kVector = 8;          // elements of one vector load
+
+struct bf16 {
+  uint16_t bits;
+};
+struct fp16 {
+  uint16_t bits;
+};
+static_assert(sizeof(bf16) == 2 && sizeof(fp16) == 2, "storage types have no padding");
+
+__device__ __forceinline__ float to_float(float value) { return value; }
+
+__device__ __forceinline__ float to_float(bf16 value) { return __uint_as_float(uint32_t(value.bits) << 16); }
+
+__device__ __forceinline__ float to_float(fp16 value) {
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value.bits));
+  return wide;
+}
+
+template <class To>
+__device__ __forceinline__ To from_float(float value);
+
+template <>
+__device__ __forceinline__ float from_float<float>(float value) {
+  return value;
+}
+
+template <>
+__device__ __forceinline__ bf16 from_float<bf16>(float value) {
+  bf16 narrow;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrow.bits) : "f"(value));
+  return narrow;
+}
+
+template <>
+__device__ __forceinline__ fp16 from_float<fp16>(float value) {
+  fp16 narrow;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(narrow.bits) : "f"(value));
+  return narrow;
+}
+
+// Sixteen bytes, the widest access there is.
+struct alignas(16) Quad {
+  uint32_t x, y, z, w;
+};
+
+// kVector stored elements as they lie in memory, to be decoded when they are used: a load should not wait.
+template <class T>
+struct Raw {
+  static constexpr int kWords = kVector * int(sizeof(T)) / 4;
+  static constexpr int kPerWord = 4 / int(sizeof(T));
+  static_assert(kWords % 4 == 0, "a vector is a whole number of quads");
+  uint32_t words[kWords];
+
+  // `from` is aligned to 16 bytes.
+  __device__ __forceinline__ void load(const T* from) {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4) {
+      const Quad quad = *reinterpret_cast<const Quad*>(reinterpret_cast<const uint32_t*>(from) + i);
+      words[i] = quad.x, words[i + 1] = quad.y, words[i + 2] = quad.z, words[i + 3] = quad.w;
+    }
+  }
+
+  // The first `count` elements one by one; the others become zero.
+  __device__ __forceinline__ void load_some(const T* from, int count) {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      const uint32_t bits = i < count ? bits_of(from[i]) : 0;
+      if (i % kPerWord == 0) words[i / kPerWord] = bits;
+      else words[i / kPerWord] |= bits << 16;
+    }
+  }
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) words[i] = 0;
+  }
+
+  __device__ __forceinline__ void decode(float (&values)[kVector]) const {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      if constexpr (sizeof(T) == 4) values[i] = __uint_as_float(words[i]);
+      else values[i] = to_float(T{uint16_t(words[i / 2] >> i % 2 * 16)});
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ uint32_t bits_of(float value) { return __float_as_uint(value); }
+  static __device__ __forceinline__ uint32_t bits_of(bf16 value) { return value.bits; }
+  static __device__ __forceinline__ uint32_t bits_of(fp16 value) { return value.bits; }
+};
+
+__device__ __forceinline__ bool is_aligned(const void* address, int64_t step_bytes) {
+  return ((uint64_t(address) | uint64_t(step_bytes)) & 15) == 0;
+}
+
+}  // namespace onelaunch
