@@ -87,10 +87,17 @@ class Entry:
             return None
 
     def _guards(self) -> str | None:
-        """What the shape environment assumes by now about the symbolic sizes."""
+        """What the shape environment assumes by now about the symbolic sizes.
+
+        Guards on what is no input of the graph (a Python integer that Dynamo has looked at and pruned) are Dynamo's
+        own: it makes them again wherever it makes this graph again.
+        """
         if not self.sizes:
             return None
-        found = self.sizes[0].node.shape_env.produce_guards_expression(placeholders=self.sizes)
+        env = self.sizes[0].node.shape_env
+        known = {s for size in self.sizes for s in size.node.expr.free_symbols}
+        guards = [g for g in env.guards if env.simplify(g.expr).free_symbols <= known]
+        found = env.produce_guards_expression(placeholders=self.sizes, guards=guards)
         return None if found is None else str(found)
 
     def _holds(self, guards: str | None) -> bool:

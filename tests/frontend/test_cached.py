@@ -120,6 +120,22 @@ def test_guards_that_tracing_adds_hold_after_a_hit(store, monkeypatch):
         step(torch.ones(3, 3))  # outside the guard: compiled again
 
 
+def test_guards_on_integers_that_are_no_inputs(store):
+    """Dynamo compares a size with an integer that the graph does not get: as a cache with a sliding window does."""
+
+    class Window:
+        used, size = 6, 16
+
+    def f(x, window):
+        return x[: window.used] + (1 if window.used < window.size else 2)
+
+    done = []
+    for _ in range(2):
+        step = compiled(f, done, dynamic=True)
+        torch.testing.assert_close(step(torch.ones(20, 3), Window()), torch.full((6, 3), 2.0))
+    assert [c.record.plan_hit for c in done] == [False, True]
+
+
 @pytest.mark.parametrize("damage", [{"version": 99}, {"results": 5}, {"inputs": 7}])
 def test_damaged_plans_are_compiled_again(store, damage, caplog):
     done = []
