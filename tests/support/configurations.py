@@ -207,7 +207,8 @@ VARIANTS = (
     _partly("Llama, Llama 3 rope", "llama",
             **_rope(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)),
     _partly("Llama, YaRN", "llama", **_rope(rope_type="yarn", factor=4.0)),
-    _partly("Llama, dynamic rope", "llama", **_rope(rope_type="dynamic", factor=2.0)),
+    _partly("Llama, dynamic rope", "llama", **_rope(rope_type="dynamic", factor=2.0),
+            breaks="a branch on the greatest position, which is data"),
     _partly("Phi-3, LongRoPE", "phi3", original_max_position_embeddings=64,
             **_rope(rope_type="longrope", factor=2.0, short_factor=[1.0] * 8, long_factor=[2.0] * 8)),
 )  # fmt: skip
@@ -228,7 +229,7 @@ EXPERTS = (
     _partly("MiniMax-M2", "minimax_m2", **_LOCAL, **_HEAD),
     _partly("PhiMoE", "phimoe", **_LOCAL, sliding_window=None),
     _partly("JetMoE", "jetmoe", **_LOCAL, kv_channels=16),
-    _partly("DBRX", "dbrx", plain=True, d_model=64, n_heads=4, n_layers=2, max_seq_len=128,
+    _partly("DBRX", "dbrx", breaks="nonzero: it visits the experts that were chosen, and how many is data", plain=True, d_model=64, n_heads=4, n_layers=2, max_seq_len=128,
             attn_config={"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
             ffn_config={"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2}),
     _partly("FlexOlmo", "flex_olmo", **_EXPERTS),
