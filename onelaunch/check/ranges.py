@@ -237,6 +237,8 @@ def upper(e: Expr, r: Ranges) -> Expr | float:
         side = upper(e.args[0], r)
         if isinstance(side, Expr):
             return build.floordiv(side, e.args[1])
+    elif e.op is Op.MOD and not e.args[1].is_const and not e.args[1].free and r.of(e.args[1])[0] > 0:
+        return build.add(e.args[1], build.const(-1))
     found = r.of(e)[1]
     return found if math.isinf(found) else build.const(int(found))
 

@@ -68,6 +68,18 @@ def test_batches_of_a_dynamic_graph():
     assert counts.graphs == 1 and counts.programs == 2
 
 
+def test_windows_of_a_dynamic_graph():
+    """A window of symbolic length that rolls over."""
+    configuration = BY_NAME["Mistral"]
+    model = configuration.model()
+    ids = steps.prompt(configuration, 1, PROMPT)
+    eager = steps.direct(configuration, model, ids, 8)
+    with steps.counted() as counts:
+        got = steps.direct(configuration, model, ids, 8, compile=steps.compiled("reference", dynamic=True))
+    assert not judge.differences(got, eager)
+    assert counts.launches == 8 and not counts.fallbacks and not counts.torch_parts
+
+
 def agree(configuration, batch, count, target="reference"):
     model = configuration.model()
     ids = steps.prompt(configuration, batch, PROMPT)
