@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from onelaunch.frontend import views
@@ -45,12 +46,20 @@ def _bmm(low: Lowering, a: Any, b: Any) -> Value:
 @rule("addmm", "baddbmm")
 def _addmm(low: Lowering, c: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Value:
     bias, left, right = low.value(c), low.value(a), low.value(b)
+
+    def product(index: Index) -> Expr:
+        k = low.reduction(left.shape[-1]) if left.shape[-1] is not views.ONE else const(0)
+        return _product(low.at(left, (*index[:-1], k)), low.at(right, (*index[:-2], k, index[-1])), k)
+
+    return _added(low, bias, product, beta, alpha)
+
+
+def _added(low: Lowering, bias: Value, product: Callable[[Index], Expr], beta: Any, alpha: Any) -> Value:
+    """``beta * bias + alpha * product``."""
     dtype = Lowering.dtype(meta(low))
 
     def body(index: Index) -> Expr:
-        last = left.shape[-1]
-        k = low.reduction(last) if last is not views.ONE else const(0)
-        total = _product(low.at(left, (*index[:-1], k)), low.at(right, (*index[:-2], k, index[-1])), k)
+        total = product(index)
         if alpha != 1:
             total = build.mul(total, scalar(low.number(alpha), dtype))
         if beta == 0:  # whatever the bias holds
@@ -72,6 +81,17 @@ def _mv(low: Lowering, a: Any, b: Any) -> Value:
         return _product(low.at(left, (*index, k)), low.at(right, (k,)), k)
 
     return low.emit(meta(low), body)
+
+
+@rule("addmv")
+def _addmv(low: Lowering, c: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    bias, left, right = low.value(c), low.value(a), low.value(b)
+
+    def product(index: Index) -> Expr:
+        k = low.reduction(left.shape[1]) if left.shape[1] is not views.ONE else const(0)
+        return _product(low.at(left, (*index, k)), low.at(right, (k,)), k)
+
+    return _added(low, bias, product, beta, alpha)
 
 
 @rule("linear")

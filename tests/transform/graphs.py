@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from onelaunch.check import check
+from onelaunch.frontend.capture import decompositions
 from onelaunch.frontend.lower import lower
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.graph import Graph
@@ -50,7 +50,7 @@ def traced(function: Callable[..., Any], *args: torch.Tensor) -> torch.fx.GraphM
 
     with torch.no_grad():
         functional = torch.func.functionalize(flat, remove="mutations_and_views")
-        module = make_fx(functional, decomposition_table=core_aten_decompositions(), tracing_mode="fake")(*args)
+        module = make_fx(functional, decomposition_table=decompositions(), tracing_mode="fake")(*args)
     output = next(n for n in module.graph.nodes if n.op == "output")
     results = output.args[0] if isinstance(output.args[0], tuple | list) else (output.args[0],)
     output.args = (tuple(results),)

@@ -56,6 +56,8 @@ def matrix(graph):
 @pytest.mark.parametrize(("function", "weight", "found"), [
     (lambda x, w: x @ w.T, real(33, 70), (33, 70, "[i1, r0]")),  # [out, in]
     (lambda x, w: x @ w, real(70, 33), (33, 70, "[r0, i1]")),  # [in, out]
+    (lambda x, w: torch.mv(w, x[0]) + 1, real(33, 70), (33, 70, "[i0, r0]")),
+    (lambda x, w: torch.addmv(x[0, :33], w, x[0], alpha=2), real(33, 70), (33, 70, "[i0, r0]")),
     (lambda x, w: x @ w.view(70, 33), real(33, 70).view(-1), (33, 70, "[r0 * 33 + i1]")),
     (lambda x, w: x.bfloat16() @ w.T, real(33, 70).bfloat16(), (33, 70, "[i1, r0]")),
     (lambda x, w: x @ w[1:].T, real(34, 70), (33, 70, "[i1 + 1, r0]")),
