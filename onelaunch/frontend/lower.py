@@ -13,9 +13,12 @@ import torch
 
 from onelaunch.errors import UnsupportedError
 from onelaunch.frontend import attend
+from onelaunch.frontend import rules_accumulate
+from onelaunch.frontend import rules_convolution
 from onelaunch.frontend import rules_creation
 from onelaunch.frontend import rules_gather
 from onelaunch.frontend import rules_layout
+from onelaunch.frontend import rules_order
 from onelaunch.frontend import rules_product
 from onelaunch.frontend import rules_reduce
 from onelaunch.frontend.aten import RULES
@@ -33,7 +36,10 @@ from onelaunch.program.program import Symbol
 _INTEGER = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.floordiv: "floordiv",
             operator.mod: "mod"}  # fmt: skip
 # Importing them registers their rules.
-RULE_MODULES = (attend, rules_creation, rules_gather, rules_layout, rules_product, rules_reduce)
+RULE_MODULES = (
+    attend, rules_accumulate, rules_convolution, rules_creation, rules_gather, rules_layout, rules_order, rules_product,
+    rules_reduce,
+)  # fmt: skip
 
 
 def lower(

@@ -118,6 +118,61 @@ def _cathetus(x: Expr) -> Expr:
     return pointwise(Op.SQRT, build.mul(build.sub(one, x), build.add(one, x)))
 
 
+def _atanh(x: Expr) -> Expr:
+    """log1p(2x / (1 - x)) / 2: exact near 0."""
+    ratio = pointwise(Op.DIV, build.mul(x, _like(2.0, x)), build.sub(_like(1.0, x), x))
+    return build.mul(pointwise(Op.LOG1P, ratio), _like(0.5, x))
+
+
+_LARGE = 2.0**30  # from here on x^2 + 1 and x^2 - 1 are x^2
+
+
+def _asinh(x: Expr) -> Expr:
+    """sign(x) log(|x| + sqrt(x^2 + 1)), exact near 0 and without x^2 where that would overflow."""
+    size, one = pointwise(Op.ABS, x), _like(1.0, x)
+    square = build.mul(x, x)
+    root = pointwise(Op.SQRT, build.add(square, one))
+    small = pointwise(Op.LOG1P, build.add(size, pointwise(Op.DIV, square, build.add(one, root))))
+    large = build.add(pointwise(Op.LOG, size), _like(math.log(2), x))
+    found = build.where(build.lt(_like(_LARGE, x), size), large, small)
+    return build.where(_is_negative(x), pointwise(Op.NEG, found), found)
+
+
+def _acosh(x: Expr) -> Expr:
+    """log(x + sqrt(x^2 - 1)), exact near 1; NaN below."""
+    above = build.sub(x, _like(1.0, x))
+    square = build.mul(above, build.add(above, _like(2.0, x)))
+    square = build.where(build.lt(above, _like(0.0, x)), _like(-1.0, x), square)
+    small = pointwise(Op.LOG1P, build.add(above, pointwise(Op.SQRT, square)))
+    large = build.add(pointwise(Op.LOG, x), _like(math.log(2), x))
+    return build.where(build.lt(_like(_LARGE, x), x), large, small)
+
+
+def _is_negative(x: Expr) -> Expr:
+    """Whether the sign is minus, also of a zero. (A NaN has none here.)"""
+    below = build.lt(x, _like(0, x))
+    if not x.dtype.is_float:
+        return below
+    zero = build.eq(x, _like(0.0, x))
+    inverse = pointwise(Op.DIV, _like(1.0, x), x)
+    return pointwise(Op.OR, below, build.logical_and(zero, build.lt(inverse, _like(0.0, x))))
+
+
+def _copysign(x: Expr, y: Expr) -> Expr:
+    size = pointwise(Op.ABS, x)
+    return build.where(_is_negative(y), pointwise(Op.NEG, size), size)
+
+
+def _hypot(x: Expr, y: Expr) -> Expr:
+    """sqrt(x^2 + y^2), scaled so that no square overflows or vanishes."""
+    a, b = pointwise(Op.ABS, x), pointwise(Op.ABS, y)
+    most, least, endless = pointwise(Op.MAX, a, b), pointwise(Op.MIN, a, b), _like(math.inf, x)
+    ratio = pointwise(Op.DIV, least, most)
+    root = pointwise(Op.SQRT, build.add(build.mul(ratio, ratio), _like(1.0, x)))
+    found = build.where(build.eq(most, _like(0.0, x)), most, build.mul(most, root))
+    return build.where(pointwise(Op.OR, build.eq(a, endless), build.eq(b, endless)), endless, found)
+
+
 def _isinf(x: Expr) -> Expr:
     return build.eq(pointwise(Op.ABS, x), _like(math.inf, x)) if x.dtype.is_float else const(False, DType.BOOL)
 
@@ -168,6 +223,9 @@ POINTWISE: dict[str, Callable[..., Expr]] = {
     "acos": lambda x: pointwise(Op.ATAN2, _cathetus(x), x),
     "sinh": _sinh,
     "cosh": _cosh,
+    "asinh": _asinh,
+    "acosh": _acosh,
+    "atanh": _atanh,
     "tanh": lambda x: pointwise(Op.TANH, x),
     "sigmoid": _sigmoid,
     "silu": lambda x: build.mul(x, _sigmoid(x)),
@@ -184,6 +242,8 @@ POINTWISE: dict[str, Callable[..., Expr]] = {
     "trunc": lambda x: pointwise(Op.TRUNC, x),
     "round": lambda x: pointwise(Op.ROUND, x),
     "atan2": lambda x, y: pointwise(Op.ATAN2, x, y),
+    "copysign": _copysign,
+    "hypot": _hypot,
     "minimum": lambda x, y: pointwise(Op.MIN, x, y),
     "maximum": lambda x, y: pointwise(Op.MAX, x, y),
     "clamp": _clamp,
@@ -205,11 +265,12 @@ POINTWISE: dict[str, Callable[..., Expr]] = {
     "ge": lambda x, y: build.le(y, x),
     "isnan": _isnan,
     "isinf": _isinf,
+    "signbit": _is_negative,
     "clone": lambda x: x,
     "alias": lambda x: x,
     "detach": lambda x: x,
     "lift_fresh_copy": lambda x: x,
     "contiguous": lambda x: x,
 }
-COMPARE = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf"})
+COMPARE = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "signbit"})
 LOGICAL = frozenset({"logical_and", "logical_or", "logical_xor", "logical_not"})  # operands become bool first

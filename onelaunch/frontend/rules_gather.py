@@ -14,6 +14,8 @@ from onelaunch.frontend.aten import operand
 from onelaunch.frontend.aten import rule
 from onelaunch.frontend.lowering import Index
 from onelaunch.frontend.lowering import Lowering
+from onelaunch.frontend.rules_accumulate import Found
+from onelaunch.frontend.rules_accumulate import accumulate
 from onelaunch.frontend.rules_layout import moved
 from onelaunch.frontend.rules_layout import slice_start
 from onelaunch.frontend.rules_layout import wrapped
@@ -91,13 +93,39 @@ def _index(low: Lowering, x: Any, indices: Sequence[Any]) -> Value:
 
 @rule("index_put", "_unsafe_index_put")
 def _index_put(low: Lowering, x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Value:
-    if accumulate:
-        raise UnsupportedError("index_put with accumulate=True")
     base, new = low.value(x), low.value(values)
     shape, position = _advanced(low, base, indices)
+    if accumulate:
+        return _index_add(low, base, indices, shape, position, new)
     variables = low.variables(shape)
     body = convert(low.at(new, views.broadcast(variables, new.shape)), base.dtype)
     return low.emit_nest(base.shape, base.dtype, variables, position(variables), body, base=base.name)
+
+
+def _index_add(
+    low: Lowering,
+    base: Value,
+    indices: Sequence[Any],
+    shape: Sequence[Expr],
+    position: Callable[[Index], Index],
+    new: Value,
+) -> Value:
+    picked = [d for d, t in enumerate(indices) if t is not None]
+    kept = [d for d in range(len(base.shape)) if d not in picked]
+    adjacent = picked == list(range(picked[0], picked[-1] + 1))
+    front = picked[0] if adjacent else 0
+    rank = len(shape) - len(kept)
+
+    def found(index: Index, steps: Sequence[Expr]) -> Found:
+        others = [index[d] for d in kept]
+        at = (*others[:front], *steps, *others[front:])
+        place = position(at)
+        here = const(True, DType.BOOL)
+        for d in picked:
+            here = build.logical_and(here, build.eq(place[d], index[d]))
+        return [here], convert(low.at(new, views.broadcast(at, new.shape)), base.dtype)
+
+    return accumulate(low, base, shape[front : front + rank], found)
 
 
 @rule("index_copy")

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from onelaunch.errors import UnsupportedError
 from onelaunch.frontend.lower import RULES
 from tests.lowering.single import assert_close
 from tests.lowering.single import assert_eager
@@ -214,6 +213,31 @@ CASES: list[tuple] = [
     (aten.baddbmm.default, (real(3, 1, 11), real(3, 5, 7), real(3, 7, 11)), {"alpha": 0.125, "beta": 2}),
     (aten.mv.default, (real(33, 70), real(70))),
     (aten.dot.default, (real(70), real(70).flip(0))),
+    (aten.addmv.default, (real(33), real(33, 70), real(70)), {"beta": 0.5, "alpha": -2}),
+    (aten.addmv.default, (torch.full((1,), math.nan), real(5, 1), real(1)), {"beta": 0}),
+    # order
+    (aten.sort.default, (real(3, 17),)),
+    (aten.sort.default, (torch.tensor([[3, 1], [2, 1], [3, 0]]), 0, True)),
+    (aten.sort.stable, (TIES,), {"stable": True, "dim": 1, "descending": True}),
+    (aten.sort.stable, (TIES,), {"stable": True, "dim": 1}),
+    (aten.sort.default, (Z,)),
+    (aten.topk.default, (real(2, 60, 5), 4, 1)),
+    (aten.topk.default, (real(5, 8, dtype=BF16), 2, -1, False)),
+    (aten.topk.default, (torch.tensor([[1.0, math.nan, -INF, INF]]), 3)),
+    # windows and groups
+    (aten.convolution.default, (real(2, 6, 11), real(6, 1, 4), real(6), [1], [3], [1], False, [0], 6)),
+    (aten.convolution.default, (real(1, 4, 9), real(6, 2, 3), None, [2], [0], [2], False, [0], 2)),
+    (aten.convolution.default, (real(1, 4, 5, 7), real(3, 4, 1, 3), real(3), [1, 2], [0, 1], [1], False, [0], 1)),
+    *((aten.native_group_norm.default, (real(2, 6, 5), w, b, 2, 6, 5, g, 1e-5))
+      for w, b, g in ((real(6), real(6), 2), (None, None, 6), (real(6), None, 1))),
+    (aten.native_group_norm.default, (real(2, 4, 3, 5), real(4), real(4), 2, 4, 15, 4, 1e-3)),
+    # what accumulates
+    (aten.index_put.default, (real(7), [torch.tensor([1, -6, 3])], real(3), True)),
+    (aten.index_put.default, (whole(5, 3), [None, torch.tensor([[2, 0], [2, 2]])], whole(5, 2, 2), True)),
+    (aten.index_put.default, (real(4, 3, 5), [torch.tensor([1, 1]), None, torch.tensor([4, 4])], real(2, 3), True)),
+    (aten.scatter_add.default, (real(4, 5), 0, torch.tensor([[0, 3, 0], [0, 3, 1]]), real(3, 4))),
+    *((aten.scatter_reduce.two, (real(4, 5), 1, torch.tensor([[0, 4, 0], [2, 2, 2]]), real(2, 3), r))
+      for r in ("sum", "prod", "amax", "amin")),
     (aten.linear.default, (real(2, 3, 70), real(33, 70), real(33))),
     (aten.linear.default, (real(70, dtype=F16), real(33, 70, dtype=F16))),
 ]  # fmt: skip
@@ -251,19 +275,21 @@ def test_arguments_in_any_layout() -> None:
 
 
 @pytest.mark.parametrize(("op", "args", "kwargs", "part"), [
-    (aten.index_put.default, (real(7), [torch.tensor([1, 1])], real(2)), {"accumulate": True}, "accumulate"),
+    (aten.index_put.default, (real(2**20), [torch.tensor([1, 1])], real(2)), {"accumulate": True}, "2097152 places"),
+    (aten.scatter_reduce.two, (real(3), 0, torch.tensor([0]), real(1), "mean"), {}, "reduce='mean'"),
     (aten.index_put.default, (real(7), [truth(7)], Z), {}, "bool mask"),
     (aten.index_put.default, (real(7), [torch.ones(7, dtype=torch.uint8)], Z), {}, "bool mask"),
     (aten.scatter.reduce, (real(3, 5), 0, torch.zeros(1, 5, dtype=I64), real(1, 5)), {"reduce": "add"}, "reduction"),
     (aten.view.dtype, (real(4), I32), {}, "bits"),
     (aten.sin.default, (torch.ones(3, dtype=torch.complex64),), {}, "complex64"),
     (aten.view_as_complex.default, (real(3, 2),), {}, "complex64"),
-    (aten.sort.default, (real(7),), {}, "no lowering rule"),
-    (aten.topk.default, (real(7), 3), {}, "no lowering rule"),
+    (aten.sort.default, (real(257),), {}, "over 257 elements"),
+    (aten.topk.default, (real(1009), 3), {}, "over 1009 elements"),
     (aten.round.decimals, (real(7),), {"decimals": 2}, "arguments"),
     (aten.slice.Tensor, (real(7), 0, 3, 3), {}, "without elements"),
     (aten.arange.start_step, (0.5, 4.5, 1), {"dtype": I64}, "arange"),
-    (aten.convolution.default, (real(1, 2, 9), real(3, 2, 3), None, [1], [0], [1], False, [0], 1), {}, "no lowering"),
+    (aten.convolution.default, (real(1, 2, 9), real(2, 3, 3), None, [1], [0], [1], True, [0], 1), {}, "transposed"),
+    (aten.convolution.default, (real(1, 90, 9), real(3, 90, 3), None, [1], [0], [1], False, [0], 1), {}, "270 products"),
 ])  # fmt: skip
 def test_what_is_not_covered_is_refused_with_a_reason(op, args, kwargs, part) -> None:
     reason = refusal(op, *args, **kwargs)
@@ -272,7 +298,8 @@ def test_what_is_not_covered_is_refused_with_a_reason(op, args, kwargs, part) ->
     assert "\n" not in reason
 
 
-def test_stores_that_may_meet_are_refused() -> None:
-    for ids in (torch.tensor([1, 1]), torch.tensor([2, 4])):
-        with pytest.raises(UnsupportedError, match="several places chosen by data"):
-            run(aten.index_put.default, real(7), [ids], real(2))
+def test_the_last_of_stores_that_meet_wins() -> None:
+    (found,) = run(aten.index_put.default, real(7), [torch.tensor([4, 1, 4, 4])], torch.arange(4.0))
+    wanted = real(7)
+    wanted[1], wanted[4] = 1, 3
+    assert torch.equal(found, wanted)

@@ -38,17 +38,17 @@ ANY = [
     "abs", "neg", "sign", "exp", "exp2", "expm1", "sin", "cos", "tanh", "sigmoid", "silu", "gelu", "relu",
     "leaky_relu", "softplus", "hardtanh", "erf", "floor", "ceil", "trunc", "round", "square", "isnan", "isinf",
     "clone", "alias", "detach", "lift_fresh_copy", "logical_not", "reciprocal", "sgn", "tan", "atan", "asin", "acos",
-    "sinh", "cosh", "elu",
+    "sinh", "cosh", "elu", "asinh", "atanh",
 ]  # fmt: skip
-POSITIVE = ["sqrt", "rsqrt", "log", "log2", "log10", "log1p"]
+POSITIVE = ["sqrt", "rsqrt", "log", "log2", "log10", "log1p", "acosh"]
 INTEGER_UNARY = ["abs", "neg", "sign", "floor", "ceil", "trunc", "round", "square", "isnan", "isinf", "clone",
                  "exp", "sqrt", "sin", "reciprocal", "relu", "bitwise_not", "logical_not"]  # fmt: skip
 BINARY = ["add", "sub", "rsub", "mul", "div", "true_divide", "floor_divide", "remainder", "fmod", "atan2", "minimum",
-          "maximum"]  # fmt: skip
+          "maximum", "copysign"]  # fmt: skip
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 LOGICAL = ["logical_and", "logical_or", "logical_xor"]
 BITWISE = ["bitwise_and", "bitwise_or", "bitwise_xor"]
-OTHERS = {"erfinv", "pow", "clamp", "clamp_min", "clamp_max", "bitwise_not", "contiguous"}
+OTHERS = {"erfinv", "pow", "clamp", "clamp_min", "clamp_max", "bitwise_not", "contiguous", "signbit", "hypot"}
 
 
 def test_every_operation_of_the_table_is_tested_here() -> None:
@@ -71,6 +71,23 @@ def test_unary_of_special_values(name: str) -> None:
 @pytest.mark.parametrize("name", POSITIVE)
 def test_unary_of_positive(name: str, dtype: torch.dtype) -> None:
     assert_eager(getattr(aten, name).default, real(1009, dtype=dtype, low=0.1, high=100.0))
+
+
+def test_signs_of_zeros() -> None:
+    assert_eager(aten.signbit.default, SPECIAL)
+    assert_eager(aten.signbit.default, whole(7))
+    sizes, signs = SPECIAL[:, None], SPECIAL[~SPECIAL.isnan()]
+    assert_eager(aten.reciprocal.default, run(aten.copysign.Tensor, sizes, signs)[0])
+    assert_eager(aten.copysign.Tensor, sizes, signs)
+    assert_eager(aten.copysign.Scalar, real(5), -0.0)
+    assert torch.equal(run(aten.signbit.default, run(aten.asinh.default, SPECIAL)[0])[0], SPECIAL.signbit())
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_hypot(dtype: torch.dtype) -> None:
+    assert_eager(aten.hypot.default, real(7, 3, dtype=dtype), real(3, dtype=dtype))
+    if dtype is torch.float32:
+        assert_eager(aten.hypot.default, SPECIAL[:, None], SPECIAL)
 
 
 def test_erfinv() -> None:
