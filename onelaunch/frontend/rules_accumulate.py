@@ -1,6 +1,7 @@
-"""Rules of stores that accumulate: every element looks for what is added to it, in one fixed order.
+"""Rules of stores that accumulate: ``out[p] = base[p] + sum(i: index[i] == p ? new[i] : 0)``.
 
-out[p] = base[p] + sum(i: index[i] == p ? new[i] : 0)
+Every element looks for what is added to it, in one fixed order, so results are the same at every run. What has an index
+outside of the tensor is never found, and adds nothing.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ def test_arguments_in_any_layout() -> None:
     (aten.slice.Tensor, (real(7), 0, 3, 3), {}, "without elements"),
     (aten.arange.start_step, (0.5, 4.5, 1), {"dtype": I64}, "arange"),
     (aten.convolution.default, (real(1, 2, 9), real(2, 3, 3), None, [1], [0], [1], True, [0], 1), {}, "transposed"),
-    (aten.convolution.default, (real(1, 90, 9), real(3, 90, 3), None, [1], [0], [1], False, [0], 1), {}, "270 products"),
+    (aten.convolution.default, (real(1, 90, 9), real(3, 90, 3), None, [1], [0], [1], False, [0], 1), {}, "270 prod"),
 ])  # fmt: skip
 def test_what_is_not_covered_is_refused_with_a_reason(op, args, kwargs, part) -> None:
     reason = refusal(op, *args, **kwargs)
