@@ -85,11 +85,13 @@ def capture(gm: GraphModule, inputs: Sequence[Any], build: Callable[[Capture], R
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Core ATen's, but for products with vectors, which are products like those with matrices."""
+    """Core ATen's, but for products with vectors, which are products like those with matrices, and for stores at one
+    place of a dimension, which would become a choice for every element of it.
+    """
     from torch._decomp import core_aten_decompositions
 
     table = dict(core_aten_decompositions())
-    for op in (torch.ops.aten.mv, torch.ops.aten.addmv, torch.ops.aten.dot):
+    for op in (torch.ops.aten.mv, torch.ops.aten.addmv, torch.ops.aten.dot, torch.ops.aten.select_scatter):
         table.pop(op.default, None)
     return table
 

@@ -84,9 +84,9 @@ class _State:
             if node is None or name in self.graph.outputs:  # an output has memory of its own
                 return None
             chain.append(name)
-            # A store reads the memory it overwrites only at the very element that it writes.
+            # A store reads the memory it overwrites only at the very element that it writes, once.
             old = node.base or argument
-            own = None if node.base else node.nest.index
+            own = None if node.nest.walked else node.nest.index
             if any(e.args != own for e in node.nest.loads() if e.attr == old):
                 return None
             if node.base is None:

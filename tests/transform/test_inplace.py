@@ -57,6 +57,24 @@ def write_twice(cache, slot, x):
     return cache * 2, first
 
 
+def write_and_scale(cache, slot, x):
+    cache.index_copy_(1, slot, x)
+    cache[:, 0] = cache[:, 0] * 2
+    return cache.sum(1)
+
+
+def write_and_move(cache, slot, x):
+    cache.index_copy_(1, slot, x)
+    cache[:, 0] = cache[:, 3] * 2
+    cache[:, 1:3] = cache[:, :2] + 1
+    return cache.sum(1)
+
+
+def scale_slots(cache, slots):
+    cache[:, slots] *= 2
+    return cache.sum(1)
+
+
 def needs_both(state, x):
     new = state.roll(1) + x
     state.copy_(new)
@@ -93,7 +111,10 @@ CASES = {  # with the copies that are needed
     "an old value before the new": (use_then_write, (CACHE, SLOT, ROW), 0),
     "a counter": (count, (torch.tensor([4.0]), real(5)), 0),
     "a state": (decay, (real(9), real(9)), 0),
-    "two stores": (write_twice, (CACHE, SLOT, ROW), None),
+    "two stores": (write_twice, (CACHE, SLOT, ROW), 0),
+    "two stores, the second one of what was there": (write_and_scale, (CACHE, SLOT, ROW), 0),
+    "two stores, the second one of what was elsewhere": (write_and_move, (CACHE, SLOT, ROW), None),
+    "stores that may meet, of what was there": (scale_slots, (CACHE, torch.tensor([3, 3])), None),
     "a value that others read shifted": (needs_both, (real(9), real(9)), 0),
     "a window that moves": (roll_window, (CACHE, ROW), 1),
     "two that change places": (swap, (real(9), real(9).flip(0)), None),
