@@ -24,6 +24,7 @@ from onelaunch.transform.inplace import Ordered
 from onelaunch.transform.kernels import kernel_of
 from onelaunch.transform.order import Order
 from onelaunch.transform.place import Schedule
+from onelaunch.transform.siblings import worker_shares
 from onelaunch.transform.tile import Box
 from onelaunch.transform.tile import Footprint
 from onelaunch.transform.tile import Tile
@@ -43,8 +44,8 @@ def assemble(graph: Graph, ordered: Ordered, machine: Machine) -> Program:
     reuses = {ids[b]: [ids[a] for a in old] for b, old in memory.sharing(sizes, offsets, lives).items()}
     fixed = {n for n, b in enumerate(buffers) if b.role in (Role.WEIGHT, Role.INPUT)}
     work = _Tasks(machine, buffers, Order([math.prod(b.extents) for b in buffers], reuses, fixed))
-    for node in ordered.nodes:
-        work.add_op(node)
+    for node, workers in zip(ordered.nodes, worker_shares(ordered.nodes, machine), strict=True):
+        work.add_op(node, workers)
     return work.program(graph, workspace)
 
 
@@ -79,22 +80,22 @@ class _Tasks:
         self.by_name = {b.name: b for b in buffers}
         self.ids = {b.name: n for n, b in enumerate(buffers)}
         self.kernels: dict[Kernel, int] = {}
-        self.plans: dict[int, tuple[list[tuple[Tile, Footprint]], float]] = {}
+        self.plans: dict[tuple[int, int], tuple[list[tuple[Tile, Footprint]], float]] = {}
         self.schedule = Schedule(machine)
         self.labels: list[str] = []
         self.tasks: list[tuple[int, int, tuple[int, ...], Tile, Footprint]] = []
         self._boxes: dict[Box, Box] = {}
         self._regions: dict[tuple[int, int], Region] = {}
 
-    def add_op(self, node: Node) -> None:
+    def add_op(self, node: Node, workers: int) -> None:
         kernel, names = kernel_of(node.nest, self.by_name)
         number = self.kernels.setdefault(kernel, len(self.kernels))
-        if number not in self.plans:
-            boxes = tiles(kernel.nest, self.machine)
+        if (number, workers) not in self.plans:
+            boxes = tiles(kernel.nest, self.machine, workers)
             share = cost.work(kernel.nest, self.machine) / len(boxes)
             estimate = self.machine.task + cost.prologue_cost(kernel.nest, self.machine) + share
-            self.plans[number] = [(t, self._shared(footprint(kernel, t))) for t in boxes], estimate
-        plan, estimate = self.plans[number]
+            self.plans[number, workers] = [(t, self._shared(footprint(kernel, t))) for t in boxes], estimate
+        plan, estimate = self.plans[number, workers]
         operands = tuple(self.ids[n] for n in names)
         accesses = [
             ([(operands[o], box) for o, box in foot.reads], [(operands[o], box) for o, box in foot.writes])

@@ -44,6 +44,7 @@ def chain(graph: Graph, machine: Machine) -> int:
     count = 0
     stored = kept(graph)
     users = graph.users()
+    table = {n.out.name: n for n in graph.nodes}
     for node in list(graph.nodes):
         name = node.out.name
         targets = users.get(name, [])
@@ -51,6 +52,8 @@ def chain(graph: Graph, machine: Machine) -> int:
             continue
         user = targets[0]
         if len(loads_of(user.nest, name)) != 1 or not may_inline(name, user):
+            continue
+        if user.nest.contractions and _ends_products(node, table, users, stored):
             continue
         merged = inline(user.nest, {name: node})
         if cost.time(merged, machine) > cost.time(user.nest, machine) + cost.time(node.nest, machine):
@@ -61,6 +64,12 @@ def chain(graph: Graph, machine: Machine) -> int:
         for source in node.reads:
             users[source] = [user if u is node else u for u in users[source] if u is not user or u is node]
     return count
+
+
+def _ends_products(node: Node, table: dict[str, Node], users: dict[str, list[Node]], stored: set[str]) -> bool:
+    """Whether ``epilogue`` can make the node the end of contractions: there it is computed once, not once a worker."""
+    sources = (table[name] for name in node.reads if name in table and name not in stored and users[name] == [node])
+    return any(s.nest.kind is Kind.LINEAR and s.base is None and absorb(s, node) is not None for s in sources)
 
 
 def may_inline(name: str, user: Node) -> bool:

@@ -36,11 +36,11 @@ class Footprint:
     writes: tuple[tuple[int, Box], ...]
 
 
-def tiles(nest: Nest, machine: Machine) -> list[Tile]:
-    """The boxes of the nest's variables that its tasks compute, in order."""
+def tiles(nest: Nest, machine: Machine, workers: int | None = None) -> list[Tile]:
+    """The boxes of the nest's variables that its tasks compute, in order; for ``workers``, by default all."""
     whole = [(0, maximum(v.args[0])) for v in nest.vars]
     pays = int(cost.work(nest, machine) / (machine.grain or machine.task + machine.dependency))
-    parts = max(1, min(cost.parallel(nest, machine), pays))
+    parts = max(1, min(cost.parallel(nest, machine), pays, machine.workers if workers is None else workers))
     result: list[list[Range]] = [whole]
     for n in _splittable(nest):
         if parts <= 1:

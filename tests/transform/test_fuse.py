@@ -57,6 +57,21 @@ def test_gate_and_up_become_one_op_with_one_prologue() -> None:
     assert {first.w.attr, second.w.attr} == {"arg1_1", "arg2_1"}
 
 
+@pytest.mark.parametrize("dependency", [1.0, 1e6])
+def test_an_activation_ends_the_products_before_it_and_does_not_begin_those_after_it(dependency: float) -> None:
+    """However cheap it is to compute again: at its own columns it is computed once."""
+
+    def f(x, g, u, d):
+        return (F.silu(x @ g.T) * (x @ u.T)) @ d
+
+    on = machine(dependency=dependency)
+    graph = optimised(f, X, GATE, UP, DOWN, weights=(1, 2, 3), on=on)
+    gated, down = graph.nodes
+    assert len(gated.nest.contractions) == 2
+    assert down.nest.contractions[0].x.op is Op.LOAD
+    assert_runs(compiled(f, X, GATE, UP, DOWN, on=on, weights=(1, 2, 3)), f, X, GATE, UP, DOWN)
+
+
 def test_fused_gate_and_up_read_their_columns_at_an_offset() -> None:
     def f(x, w):
         gate, up = (x @ w.T).chunk(2, -1)
