@@ -70,7 +70,7 @@ def one_launch_a_step(counts: Counts, run: Run) -> list[str]:
         return [f"{counts.torch_parts} parts in torch: {', '.join(f'{n} {what}' for what, n in said.items())}"]
     found = []
     if counts.programs != counts.graphs or not 1 <= counts.graphs <= MOST_GRAPHS:
-        found.append(f"{counts.programs} programs for {counts.graphs} graphs")
+        found.append(f"{counts.graphs} graphs, {counts.programs} programs")
     if counts.launches != run.steps:
         found.append(f"{counts.launches} launches in {run.steps} steps")
     if counts.wrapped:
