@@ -71,7 +71,7 @@ def write_attend(k: KernelWriter) -> None:
         return k.write_epilogue(k.body, k.steps())
     memory = k.writer.memory
     shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan, a.part) if e is not None]
-    limit = max(1, min(QUERIES_MOST, REGISTERS // (2 * VECTOR * _vectors(k, a))))
+    limit = max(1, min(QUERIES_MOST, REGISTERS // _registers(k, a)))
     axis, size = sharing(k.axes[:-1], k.tiles, shared, limit)
     blocks = [k.body]
     for other in k.axes[:-1]:
@@ -85,8 +85,12 @@ def write_attend(k: KernelWriter) -> None:
     return None
 
 
-def _vectors(k: KernelWriter, a: Attention) -> int:
-    return -(-max(maximum(a.head.args[0]), k.axes[-1].most) // (VECTOR * LANES))
+def _registers(k: KernelWriter, a: Attention) -> int:
+    """Registers that one query takes in each thread: its share of the query and of the result."""
+    size = max(maximum(a.head.args[0]), k.axes[-1].most)
+    vectors = -(-size // (VECTOR * LANES))
+    ragged = size & (size - 1) != 0  # then some lanes hold part of a vector, or none
+    return (3 if ragged else 2) * VECTOR * vectors
 
 
 def _keys_and_values(k: KernelWriter, a: Attention) -> tuple[Rows, Rows] | None:

@@ -74,9 +74,9 @@ def compile_source(source: str) -> tuple[bytes, str]:
     with tempfile.TemporaryFile("w+") as log:
         try:
             code = Program(source, "c++", options).compile("cubin", logs=log).code
-        except RuntimeError as error:
+        except Exception as error:  # cuda-core's own errors have no public base
             log.seek(0)
-            lines = [line for line in (log.read() or str(error)).splitlines() if "error" in line]
+            lines = [line for line in f"{log.read()}\n{error}".splitlines() if "error" in line]
             raise CompilerError(f"NVRTC refused the generated source: {'; '.join(lines[:3]) or error}") from error
         log.seek(0)
         return bytes(code), log.read()

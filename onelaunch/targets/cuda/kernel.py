@@ -104,7 +104,7 @@ class KernelWriter:
         else:
             self.write_epilogue(self.body, self.steps())
         common = "const Launch& launch, const Task& task"
-        head = f"__device__ __forceinline__ void run_{self.number}({common}, const Scratch& scratch, Ring& stages)"
+        head = f"__device__ __noinline__ void run_{self.number}({common}, const Scratch& scratch, Ring& stages)"
         run = self._function(head, list(self.body.lines(1)))
         head = f"__device__ __forceinline__ void stream_{self.number}({common}, Source& producer)"
         stream = self._function(head, self.stream) if self.stream else ""

@@ -40,13 +40,15 @@ SUMS_MOST = 32 * 1024  # bytes of the accumulators of a block, if that leaves at
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pass:
-    """Contractions that read the same inputs: their matrices are streamed together. ``ready``: where the inputs are."""
+    """Contractions that read the same inputs: their matrices are streamed together. ``ready``: where the inputs are,
+    ``shared``: which is shared memory.
+    """
 
     numbers: tuple[int, ...]  # of the contractions
     contraction: Contraction  # the first of them
     matrices: tuple[Matrix, ...]
     ready: str
-    dtype: DType
+    shared: bool
     pitch: int
 
 
@@ -153,6 +155,7 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
     rows, pitch = _padded(most(outer)), -(-size // VECTOR) * VECTOR
     dtype = c.x.dtype if c.x.dtype in (DType.BF16, DType.F16) else DType.F32
     strides = (build.const(pitch), build.const(1))
+    before = k.scratch
     ready = k.reserve(f"@x{number}", rows * pitch, (build.const(rows), build.const(pitch)), strides, dtype)
     if pitch != size or not c.var.args[0].is_const:
         k.body.items.append(f"clear({ready}, {rows * pitch});")
@@ -163,7 +166,7 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
         k.writer, home, [*k.steps(outer), inner], f"@x{number}", (offset(outer), c.var), c.x, trusted=True
     )
     k.body.items.append(home)
-    return Pass(tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, dtype, pitch)
+    return Pass(tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, k.scratch == before, pitch)
 
 
 def _open_block(k: KernelWriter, parent: Block, columns: int, first: Expr) -> Block:
@@ -180,7 +183,8 @@ def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: s
     size = bare(k.writer.value(k.writer.memory.lower(p.contraction.var.args[0]), k.body))
     storage = CUDA.storage[p.matrices[0].dtype]
     if not p.matrices[0].by_columns:
-        shape = f"{storage}, {tokens}, {len(p.matrices)}, {slices}, {columns}"
+        memory = "Shared" if p.shared else "Global"
+        shape = f"{storage}, {tokens}, {len(p.matrices)}, {slices}, {columns}, {memory}"
         block.items.append(f"linear<{shape}>(stages, {p.ready}, {p.pitch}, {size}, block_end - block, {sums});")
         return
     count = WARPS * _together(tokens) * columns

@@ -49,7 +49,7 @@ class Loaded:
         self._control = torch.zeros(ctypes.sizeof(Control) // 4, dtype=torch.int32, device=place)
         self._workspace = torch.zeros(max(program.workspace, 1), dtype=torch.uint8, device=place)
         self._scratch = torch.zeros(max(shape.scratch * self.workers, 1), dtype=torch.uint8, device=place)
-        self._host = torch.zeros(ctypes.sizeof(Report) // 4, dtype=torch.int32, pin_memory=True)
+        self._host = torch.zeros(ctypes.sizeof(Report) // 4, dtype=torch.int32, device="cpu", pin_memory=True)
         torch.cuda.current_stream(self.index).synchronize()  # whatever stream comes first finds all of it
         self.parameters: Any = launch_type(shape)()
         for name, start in starts.items():
@@ -107,7 +107,7 @@ class Loaded:
         """Make events what they are after so many launches."""
         self.synchronize()
         values = [_signed(launches * total) for total in self._totals]
-        self._events[: len(values)] = torch.tensor(values, dtype=torch.int32)
+        self._events[: len(values)] = torch.tensor(values, dtype=torch.int32, device="cpu")
         self._control[0] = _signed(launches)
         self.synchronize()
 

@@ -72,9 +72,13 @@ __device__ constexpr int tokens_together(int tokens) { return tokens >= 3 ? 4 : 
 // Columns [0, columns) of every matrix; `columns` <= kColumns. accumulators[matrix][slice][token][column]. Rows of x lie
 // `x_pitch` apart and are filled up with zeros to whole vectors. All computing warps call it; a barrier must follow
 // before the result is read, and one must precede it after the last result was read.
-template <class W, int kTokens, int kMatrices, int kSlices, int kColumns, int kStages, class X>
-__device__ __forceinline__ void linear(Stages<kStages>& stages, const X* x, int x_pitch, int size, int columns,
-                                       float* accumulators) {
+//
+// A function of its own: kernels that differ in prologue and epilogue only share it, and it is most of their code.
+template <class W, int kTokens, int kMatrices, int kSlices, int kColumns, class Memory, int kStages, class X>
+__device__ __noinline__ void linear(Stages<kStages>& stages, const X* x, int x_pitch, int size, int columns,
+                                    float* accumulators) {
+  Memory::assume(x);
+  Shared::assume(accumulators);
   constexpr int kTogether = tokens_together(kTokens);
   constexpr int kStep = kWarps / kSlices;
   constexpr int kPadded = (kTokens + kTogether - 1) / kTogether * kTogether;
@@ -92,6 +96,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const X* x, int 
   for (int c = slice; c < cut.chunks; c += kSlices) {
     for (int g = first; g < items; g += kStep) {
       const W* const rows = reinterpret_cast<const W*>(stages.wait_for(c * items + g));
+      Shared::assume(rows);
 #pragma unroll 1
       for (int t = 0; t < kPadded; t += kTogether)
         detail::multiply<kTogether>(rows, cut.chunk, x + t * x_pitch + c * cut.chunk, x_pitch, cut.length(c, size),

@@ -87,7 +87,7 @@ struct Producer {
 
   // Streams rows [0, columns) of each matrix: chunk by chunk, in each chunk matrix by matrix, 8 rows an item.
   template <class W, int kMatrices>
-  __device__ __forceinline__ void rows(const W* const (&matrices)[kMatrices], int64_t pitch, int size, int columns) {
+  __device__ __noinline__ void rows(const W* const (&matrices)[kMatrices], int64_t pitch, int size, int columns) {
     const Cut<W> cut(size);
     for (int c = 0; c < cut.chunks; ++c) {
 #pragma unroll

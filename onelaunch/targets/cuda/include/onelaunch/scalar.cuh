@@ -181,7 +181,7 @@ ONELAUNCH_SCALAR uint32_t steps(int64_t low, int64_t high) { return high > low ?
 template <class T, class Launch, class Task>
 ONELAUNCH_SCALAR T* operand(const Launch& launch, const Task& task, int number) {
   T* const pointer = static_cast<T*>(launch.buffers[task.operands[number]]);
-  __builtin_assume(__isGlobal(pointer));
+  Global::assume(pointer);
   return pointer;
 }
 

@@ -115,6 +115,14 @@ struct Raw {
   static __device__ __forceinline__ uint32_t bits_of(fp16 value) { return value.bits; }
 };
 
+// Where a pointer points to, for functions that are not inlined: the compiler can then use the fitting instructions.
+struct Shared {
+  static __device__ __forceinline__ void assume(const void* pointer) { __builtin_assume(__isShared(pointer)); }
+};
+struct Global {
+  static __device__ __forceinline__ void assume(const void* pointer) { __builtin_assume(__isGlobal(pointer)); }
+};
+
 __device__ __forceinline__ bool is_aligned(const void* address, int64_t step_bytes) {
   return ((uint64_t(address) | uint64_t(step_bytes)) & 15) == 0;
 }

@@ -1,0 +1,73 @@
+"""Generated kernels compiled for sm_90a by NVRTC, on any machine that has it: they fit, and nothing is spilled."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from onelaunch.errors import CompilerError
+from onelaunch.graph.dtype import from_torch
+from onelaunch.program.program import Program
+from onelaunch.targets.cuda import compiler
+from onelaunch.targets.cuda.emit import SHARED_LIMIT
+from onelaunch.targets.cuda.emit import STAGE_BYTES
+from onelaunch.targets.cuda.emit import generate
+from tests import programs as P
+from tests.cpu.codegen_run import one_kernel
+from tests.cpu.test_codegen_attend import Setup
+from tests.cpu.test_codegen_linear import nest_of
+from tests.cpu.test_codegen_linear import tensors_of
+
+pytestmark = pytest.mark.usefixtures("nvrtc")
+REGISTERS = 168  # of a thread: ten warps on four schedulers of 16,384 registers
+
+
+def fits(program: Program) -> None:
+    made = generate(program)
+    _, log = compiler.compile_source(made.text())
+    assert int(re.search(r"Used (\d+) registers", log)[1]) <= REGISTERS
+    spilled = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    assert spilled and set(spilled) == {("0", "0")}, log
+    shape = made.shape
+    assert shape.stages * STAGE_BYTES + shape.shared + shape.block_bytes <= SHARED_LIMIT
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention", "embed"])
+def test_programs(name):
+    fits(getattr(P, name)())
+
+
+@pytest.mark.parametrize("tokens", [1, 8, 32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_products(tokens, dtype):
+    w = torch.zeros(640, 2048, dtype=dtype)
+    nest = nest_of(tokens, 640, 2048, from_torch(dtype), from_torch(dtype))
+    fits(one_kernel(nest, tensors_of(tokens, 640, 2048, dtype, w), (0, 128), weights=("w",)))
+
+
+def test_a_product_with_columns():
+    w = torch.zeros(2048, 640, dtype=torch.float16)
+    nest = nest_of(8, 640, 2048, from_torch(w.dtype), from_torch(w.dtype), lambda j, r: (r, j))
+    fits(one_kernel(nest, tensors_of(8, 640, 2048, w.dtype, w), (0, 128), weights=("w",)))
+
+
+@pytest.mark.parametrize(("heads", "groups", "size"), [(9, 3, 64), (32, 8, 128), (8, 1, 256), (8, 2, 80)])
+def test_attention(heads, groups, size):
+    s = Setup(heads, groups, size, 300, torch.bfloat16)
+    fits(one_kernel(s.nest(scan=s.seen), s.tensors, (heads // groups,)))
+
+
+def test_a_refused_source(tmp_path):
+    with pytest.raises(CompilerError, match="NVRTC refused the generated source: .*error"):
+        compiler.build("this is no C++", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_binary_is_reused(tmp_path):
+    text = 'extern "C" __global__ void f() {}'
+    first = compiler.build(text, tmp_path)
+    (tmp_path / compiler.BINARY).write_bytes(b"found")
+    assert compiler.build(text, tmp_path) == b"found"
+    assert compiler.build(f"{text}\n", tmp_path)[:4] == first[:4] == b"\x7fELF"

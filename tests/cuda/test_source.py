@@ -1,0 +1,201 @@
+"""Generated CUDA C++ as people read it (accept changes with EXPECTTEST_ACCEPT=1), and what it states for the headers."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from expecttest import TestCase
+
+from onelaunch.errors import CompilerError
+from onelaunch.graph.dtype import DType
+from onelaunch.program.program import Buffer
+from onelaunch.program.program import Role
+from onelaunch.targets.cuda import records
+from onelaunch.targets.cuda.emit import generate
+from onelaunch.targets.cuda.emit import source
+from tests import programs as P
+from tests.cpu.codegen_run import one_kernel
+from tests.cpu.test_codegen_linear import nest_of
+from tests.cpu.test_codegen_linear import tensors_of
+
+
+class Golden(TestCase):
+    def test_a_product_with_a_norm_before_it(self):
+        t, k = 2, 72
+        nest = P.linear(
+            "y",
+            t,
+            40,
+            k,
+            lambda i, r: P.norm("x", "g", i, r, k),
+            ("w",),
+            lambda i, j, a: P.b.add(a, P.b.const(1.0, P.F32)),
+        )
+        tensors = {"x": torch.zeros(t, k), "g": torch.zeros(k), "w": torch.zeros(40, k), "y": torch.zeros(t, 40)}
+        text = source(one_kernel(nest, tensors, (0, 16), weights=("w",)))
+        self.assertExpectedInline(
+            text,
+            """\
+#include "onelaunch/engine.cuh"
+#include "onelaunch/scalar.cuh"
+#include "onelaunch/linear.cuh"
+
+namespace onelaunch {
+
+struct Shape {
+  static constexpr int kOperands = 4, kVars = 2, kSymbols = 1;
+  static constexpr int kBuffers = 4, kStages = 10, kShared = 768;
+  static constexpr uint64_t kScratch = 0;
+};
+using Launch = LaunchOf<Shape>;
+using Task = TaskOf<Shape>;
+using Ring = Stages<Shape::kStages>;
+using Source = Producer<Shape::kStages>;
+static_assert(sizeof(Task) == 128, "records.py packs this layout");
+static_assert(sizeof(Launch) == 120, "records.py packs this layout");
+static_assert(sizeof(Block<Shape>) <= 4096, "shared memory holds it");
+
+__device__ __forceinline__ void stream_0(const Launch& launch, const Task& task, Source& producer) {
+  const float* const w = operand<const float>(launch, task, 2);
+  const int64_t low1 = task.tile[2];
+  const int64_t high1 = task.tile[3];
+  for (int64_t block = low1; block < high1; block += 16) {
+    const int64_t block_end = minimum(block + 16, high1);
+    const float* const matrices0[] = {w + block * 72};
+    producer.rows(matrices0, 72, 72, block_end - block);
+  }
+}
+
+__device__ __noinline__ void run_0(const Launch& launch, const Task& task, const Scratch& scratch, Ring& stages) {
+  const float* const x = operand<const float>(launch, task, 0);
+  const float* const g = operand<const float>(launch, task, 1);
+  float* const y = operand<float>(launch, task, 3);
+  const int64_t low1 = task.tile[2];
+  const int64_t high1 = task.tile[3];
+  float* const sums0 = reinterpret_cast<float*>(scratch.shared + 0);
+  float* const x0 = reinterpret_cast<float*>(scratch.shared + 128);
+  for (int64_t i0 = 0; i0 < 2; ++i0) {
+    const int64_t t0 = i0 * 72;
+    auto* const p0 = x + t0;
+    float s0 = 0.0f;
+    for (int64_t q = 0 + thread_of_block(); q < 72; q += kThreads) {
+      const float t1 = p0[q];
+      s0 += t1 * t1;
+    }
+    s0 = reduce_block<Sum>(s0, *scratch.exchange);
+    const float t2 = rsqrt((s0 * 0.013888889f) + 1e-05f);
+    auto* const p1 = x0 + t0;
+    for (int64_t r = thread_of_block(); r < 72; r += kThreads) {
+      p1[r] = (p0[r] * t2) * g[r];
+    }
+  }
+  sync_block();
+  for (int64_t block = low1; block < high1; block += 16) {
+    const int64_t block_end = minimum(block + 16, high1);
+    linear<float, 2, 1, 1, 16, Shared>(stages, x0, 72, 72, block_end - block, sums0);
+    sync_block();
+    const uint32_t count0 = steps(block, block_end);
+    const int64_t t3 = -block;
+    for (uint32_t step0 = thread_of_block(); step0 < 2u * count0; step0 += kThreads) {
+      const int64_t i1 = block + (step0 % count0);
+      const uint32_t left0 = step0 / count0;
+      const int64_t i01 = left0;
+      auto* const p2 = sums0 + (i01 * 16) + t3;
+      auto* const p3 = y + i01 * 40;
+      p3[i1] = p2[i1] + 1.0f;
+    }
+    sync_block();
+  }
+}
+
+struct Kernels {
+  static __device__ __forceinline__ void run(const Launch& launch, const Task& task, const Scratch& scratch,
+                                             Ring& stages) {
+    switch (task.kernel) {
+      case 0: return run_0(launch, task, scratch, stages);
+    }
+  }
+  static __device__ __forceinline__ void stream(const Launch& launch, const Task& task, Source& producer) {
+    switch (task.kernel) {
+      case 0: return stream_0(launch, task, producer);
+    }
+  }
+};
+
+}  // namespace onelaunch
+
+extern "C" __global__ void __launch_bounds__(onelaunch::kBlock, 1)
+    onelaunch_program(const __grid_constant__ onelaunch::Launch launch) {
+  onelaunch::work<onelaunch::Kernels>(launch);
+}
+""",
+        )
+
+
+def test_a_record_holds_what_the_task_says():
+    program = P.mlp(workers=3)
+    shape = generate(program).shape
+    tables = records.Tables(program, shape)
+    words = tables.records.reshape(len(program.tasks), shape.record_words)
+    order = [n for q in program.queues for n in q]
+    assert list(words[:, 1]) == order
+    for row, number in zip(words, order, strict=True):
+        task = program.tasks[number]
+        assert (row[0], row[2], row[3]) == (task.kernel, len(task.waits), len(task.signals))
+        waits = [(e, v, program.events[e].total) for e, v in task.waits[: records.INLINE]]
+        assert row[6 : 6 + 3 * len(waits)].tolist() == [w for wait in waits for w in wait]
+        assert row[18 : 18 + min(len(task.signals), 4)].tolist() == list(task.signals[:4])
+        assert row[22 : 22 + len(task.operands)].tolist() == list(task.operands)
+        bounds = 22 + shape.operands
+        assert row[bounds : bounds + 2 * len(task.tile)].tolist() == [b for span in task.tile for b in span]
+    assert tables.queues.tolist() == np.cumsum([0, *map(len, program.queues)]).tolist()
+    packed, starts = tables.packed()
+    assert all(start % 256 == 0 for start in starts.values()), starts
+    assert (packed[: tables.records.size] == tables.records).all()
+    assert ctypes.sizeof(records.launch_type(shape)) == shape.launch_bytes
+
+
+def test_long_lists_go_to_tables():
+    program = P.mlp(workers=2)
+    task = dataclasses.replace(program.tasks[0], waits=tuple((0, n) for n in range(9)), signals=(0,) * 6)
+    program = dataclasses.replace(program, tasks=(task, *program.tasks[1:]))
+    tables = records.Tables(program, generate(program).shape)
+    assert tables.waits.tolist() == [w for n in range(4, 9) for w in (0, n, program.events[0].total)]
+    assert tables.signals.tolist() == [0, 0]
+
+
+def test_the_same_program_gives_the_same_source():
+    assert source(P.attention()) == source(P.attention())
+
+
+def test_streamed_early_only_what_nobody_writes():
+    w = torch.zeros(40, 72, dtype=torch.bfloat16)
+    nest, tensors = nest_of(2, 40, 72, DType.F32, DType.BF16), tensors_of(2, 40, 72, torch.float32, w)
+    assert "wait_for_events" not in source(one_kernel(nest, tensors, (0, 16), weights=("w",)))
+    assert "wait_for_events" in source(one_kernel(nest, tensors, (0, 16)))
+
+
+def test_more_buffers_than_a_launch_carries_are_refused():
+    program = P.chain()
+    more = tuple(Buffer(f"x{n}", P.F32, (), (), Role.INPUT, 10 + n) for n in range(5000))
+    with pytest.raises(CompilerError, match="a launch carries 4085 of both"):
+        generate(dataclasses.replace(program, buffers=(*program.buffers, *more)))
+
+
+def test_importing_and_choosing_another_target_touches_no_cuda():
+    code = (
+        "import sys, onelaunch, onelaunch.runtime.compiled\n"
+        "from onelaunch.runtime.targets import resolve, select\n"
+        "select('reference'), resolve('auto', [])\n"
+        "found = [m for m in sys.modules if m.startswith(('cuda.core', 'onelaunch.targets.cuda'))]\n"
+        "assert not found, found\n"
+        "import torch\n"
+        "assert not torch.cuda.is_initialized()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
