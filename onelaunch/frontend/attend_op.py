@@ -38,6 +38,11 @@ def _shape(
     is_causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
+    # How many heads there are, and how long, is a property of the weights: it does not vary from call to call, and torch
+    # is told so. A size that it has never seen stays what it is.
+    for size in (q.shape[1], k.shape[1], q.shape[3], v.shape[3]):
+        if isinstance(size, torch.SymInt) and size.node.has_hint():
+            int(size)
     # Sizes that must agree are told to the tracer, which may know them under different symbols.
     torch._check(k.shape[2] == v.shape[2], lambda: f"{k.shape[2]} keys, {v.shape[2]} values")
     if mask is not None and mask.shape[-1] != 1:

@@ -40,6 +40,16 @@ def test_a_slice_that_starts_at_a_number(first: int) -> None:
     assert_same(write, [(real(2), p) for p in (first, -3, 0, 8, -9, -2, 4)])
 
 
+def test_heads_are_those_of_the_weights() -> None:
+    """Other numbers of heads, and other lengths of one, are another program."""
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True) + q.shape[1]
+
+    sizes = [(2, 2, 5, 16), (3, 2, 9, 16), (1, 2, 7, 16), (2, 3, 5, 16), (2, 3, 8, 32)]
+    assert_same(attend, [(real(b, 2 * h, 1, d), real(b, h, n, d), real(b, h, n, d)) for b, h, n, d in sizes])
+
+
 def test_numbers_of_either_sign() -> None:
     def compare_with(x: torch.Tensor, p: int) -> torch.Tensor:
         steps = torch.arange(8)
