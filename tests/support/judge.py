@@ -75,9 +75,10 @@ def one_launch_a_step(counts: Counts, run: Run) -> list[str]:
         found.append(f"{counts.launches} launches in {run.steps} steps")
     if counts.wrapped:
         found.append(f"calls pass through a wrapper: {counts.wrapped[0]}")
-    if run.operators is None:
+    outside = in_torch(run)
+    if outside is None:
         found.append("the last step compiled: its operators in torch are not known")
-    elif outside := in_torch(run):
+    elif outside:
         found.append(f"{sum(outside.values())} operators of a step in torch: {', '.join(sorted(outside))}")
     return found
 
@@ -87,6 +88,10 @@ def _short(fallback: Fallback) -> str:
     return fallback.op if fallback.reason.startswith("no lowering rule") else f"{fallback.op} ({fallback.reason})"
 
 
-def in_torch(run: Run) -> dict[str, int]:
-    """The operators of the last step that torch ran, by name; making the outputs, outside every launch, is left out."""
-    return {name: count for name, count in (run.operators or {}).items() if name not in ALLOCATIONS}
+def in_torch(run: Run) -> dict[str, int] | None:
+    """The operators of the last step that torch ran, by name; making the outputs, outside every launch, is left out.
+    None: not known.
+    """
+    if run.operators is None:
+        return None
+    return {name: count for name, count in run.operators.items() if name not in ALLOCATIONS}

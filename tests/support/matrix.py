@@ -52,7 +52,7 @@ def measure(configuration: Configuration, form: str, target: str) -> dict[str, A
             "graphs": counts.graphs,
             "launches": counts.launches / got.steps,
             "fallbacks": len(counts.fallbacks),
-            "in_torch": sum(judge.in_torch(got).values()),
+            "in_torch": None if (outside := judge.in_torch(got)) is None else sum(outside.values()),
             "tasks": counts.tasks,
             "events": counts.events,
             "error_fp32": judge.logits_error(got, eager),
@@ -192,7 +192,8 @@ last row is padded by {padding} on its left.
 - *graphs*: what Dynamo captured, each one program. Models with sliding windows take up to three: their position is a
   Python integer that torch bakes in, then makes a symbol, and the full window is other code.
 - *launches*: a step. *fallbacks*: ops of the graphs that the backend left to torch. *in torch*: operators that torch
-  ran in the last step, by its own count, besides making the outputs; code between graphs has some.
+  ran in the last step, by its own count, besides making the outputs; code between graphs has some. ?: that step
+  compiled.
 - *tasks*: of the program that ran last.
 - *fp32*: greatest relative error of any step's logits against eager; at most 1e-4 is promised. *tokens*: greedy tokens
   equal eager's.
@@ -214,7 +215,7 @@ def _row(name: str, form: str, found: dict[str, Any] | None) -> str:
     ratio = found["error_bf16"] / found["eager_bf16"]
     return (
         f"| {name} | {form} | {found['graphs']} | {found['launches']:g} | {found['fallbacks']} "
-        f"| {found['in_torch']} | {found['tasks']} "
+        f"| {'?' if found['in_torch'] is None else found['in_torch']} | {found['tasks']} "
         f"| {found['error_fp32']:.1e} | {'equal' if found['tokens_equal'] else '**differ**'} "
         f"| {found['error_bf16']:.1e} | {ratio:.2f} |"
     )
