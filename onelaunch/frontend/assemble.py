@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import operator
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from onelaunch.frontend.partition import partition
 from onelaunch.frontend.results import Result
 from onelaunch.frontend.segment import Segment
 
+log = logging.getLogger(__name__)
 MakeSegment = Callable[[GraphModule, set[str], int], Segment]
 
 
@@ -92,7 +94,20 @@ class _Made:
             self.refused.append(of_graph(" ".join(str(e).split())))
             return module.forward
         self.segments.append(segment)
-        return segment
+        return segment if self.strict else _or_torch(segment, module.forward)
+
+
+def _or_torch(segment: Segment, torch_run: Runner) -> Runner:
+    """``segment``, and torch for calls whose sizes need a program that turns out to be unsupported."""
+
+    def run(*args: Any) -> Sequence[Any]:
+        try:
+            return segment(*args)
+        except (UnsupportedError, CheckError) as e:  # raised before anything has run
+            log.warning("left to torch for the sizes of this call: %s", " ".join(str(e).split()))
+            return torch_run(*args)
+
+    return run
 
 
 def _narrow(module: GraphModule, wanted: list[Node]) -> None:

@@ -9,6 +9,8 @@ is bool (true: counts) or float (added), broadcastable to ``[B, H, S, L]``; ``is
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 _SCHEMA = "(Tensor q, Tensor k, Tensor v, Tensor? mask, bool is_causal, float? scale) -> Tensor"
@@ -38,9 +40,10 @@ def _shape(
     is_causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
-    # How many heads there are, and how long, is a property of the weights: it does not vary from call to call, and torch
-    # is told so. A size that it has never seen stays what it is.
-    for size in (q.shape[1], k.shape[1], q.shape[3], v.shape[3]):
+    # How many heads there are, and how long, is a property of the weights: it does not vary from call to call, and
+    # torch is told so. A size that it has never seen stays what it is.
+    sizes: list[Any] = [q.shape[1], k.shape[1], q.shape[3], v.shape[3]]
+    for size in sizes:
         if isinstance(size, torch.SymInt) and size.node.has_hint():
             int(size)
     # Sizes that must agree are told to the tracer, which may know them under different symbols.

@@ -39,6 +39,8 @@ def reason_for_torch(gm: GraphModule, inputs: Sequence[Any], options: Options) -
         if isinstance(tensor, torch.Tensor) and tensor.device.type not in options.devices:
             accepted = ", ".join(sorted(options.devices))
             return of_graph(f"a tensor on {tensor.device}; target {options.target!r} accepts tensors on: {accepted}")
+    if any(map(_is_number, gm.graph.nodes)) and (writer := next(filter(_writes, gm.graph.nodes), None)) is not None:
+        return of_node(writer, "a float64 number is an argument and may be written: AOTAutograd loses that store")
     for node in gm.graph.nodes:
         if _drops(node):
             return of_node(node, "dropout of a model in training mode; call model.eval()")
@@ -61,6 +63,29 @@ def _trains(gm: GraphModule, inputs: Sequence[Any]) -> bool:
     if not torch.is_grad_enabled() or any(n.target is torch._C._set_grad_enabled for n in gm.graph.nodes):
         return False
     return any(isinstance(t, torch.Tensor) and t.requires_grad for t in inputs)
+
+
+def _is_number(node: Node) -> bool:
+    """An argument without dimensions of the type that torch takes for a Python float."""
+    value = node.meta.get("example_value")
+    if node.op != "placeholder" or not isinstance(value, torch.Tensor):
+        return False
+    return value.dim() == 0 and value.dtype is torch.float64
+
+
+def _writes(node: Node) -> bool:
+    """An operation in place, by its name: ``add_``, ``setitem``, ``iadd``, or one with ``out=``."""
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or "out" in node.kwargs or name in _ASSIGNMENTS
+
+
+_ASSIGNMENTS = frozenset({
+    "setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor", "ilshift",
+    "irshift", "imatmul",
+})  # fmt: skip
 
 
 def _drops(node: Node) -> bool:

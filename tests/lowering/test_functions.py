@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from onelaunch.frontend.backend import backend
 from tests.lowering.compiled import assert_same
 from tests.lowering.compiled import compare
 from tests.lowering.compiled import compiled
@@ -233,3 +234,19 @@ def test_attention_of_every_form() -> None:
     mask[..., 0] = True
     bias = torch.where(mask, 0.0, -math.inf)
     assert_same(attention, real(2, 4, 3, 16), real(2, 4, 13, 16), real(2, 4, 13, 16), mask, bias)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_number_that_is_written(dtype: torch.dtype) -> None:
+    """AOTAutograd loses a store to a float64 number: such a graph stays in torch."""
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        positive = x > 0
+        x.mul_(2)
+        return positive
+
+    torch._dynamo.reset()
+    step = torch.compile(double, backend=backend, options={"target": "reference", "cache": False})
+    x = torch.tensor(0.5, dtype=dtype)
+    with torch.no_grad():
+        assert step(x) and x.item() == 1.0

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from onelaunch.errors import CheckError
+from onelaunch.frontend.backend import backend
+from onelaunch.runtime.make import Maker
 from tests.lowering.compiled import compare
 from tests.lowering.compiled import compiled
 from tests.lowering.compiled import copies
@@ -56,3 +59,27 @@ def test_numbers_of_either_sign() -> None:
         return torch.where(steps + p >= 0, x * p, -x) + (steps < p + 2**33)
 
     assert_same(compare_with, [(real(8), p) for p in (5, -3, 2, -(2**34), 2**34)])
+
+
+def test_sizes_without_a_program_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call has a program; that of another bucket is refused, when a call asks for it."""
+    make, asked = Maker.make, []
+
+    def once(self: Maker, *args: Any) -> Any:
+        asked.append(args[0])
+        if len(asked) > 1:
+            raise CheckError("refused\nfor once")
+        return make(self, *args)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        x.add_(1)
+        return x * 2
+
+    monkeypatch.setattr(Maker, "make", once)
+    torch._dynamo.reset()
+    ours = torch.compile(step, backend=backend, dynamic=True, options={"target": "reference", "cache": False})
+    with torch.no_grad():
+        for size in (3, 9, 3):
+            x, y = real(size), real(size)
+            assert torch.equal(ours(x), step(y)) and torch.equal(x, y)
+    assert len(asked) == 2
