@@ -114,6 +114,7 @@ class Cache:
         disk refuses; what ``write`` raises is passed on, and nothing is left behind.
         """
         try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may be removed at any time
             temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))
         except OSError as error:
             _warn_once(f"programs are not kept on disk: cache folder {self.folder}: {error}")

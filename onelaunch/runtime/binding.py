@@ -31,6 +31,7 @@ from onelaunch.program.program import Buffer
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.runtime.extents import evaluate_all
+from onelaunch.runtime.forks import renewed_in_children
 from onelaunch.runtime.outputs import Outputs
 from onelaunch.runtime.overlap import Place
 from onelaunch.runtime.overlap import Written
@@ -67,6 +68,12 @@ class Binding:
         self._table: Any = getattr(executable, "addresses", None) or [0] * len(program.buffers)
         self._values: tuple[int, ...] | None = None
         self._forget()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """In a forked child: another thread may have been in the middle of a call."""
+        self.lock = threading.Lock()
+        self._values = None
 
     def call(self, args: Sequence[Any], values: tuple[int, ...]) -> dict[int, torch.Tensor]:
         """Launch once. ``args``: the call's arguments; ``values``: those of the program's symbols.

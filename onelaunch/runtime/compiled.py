@@ -25,6 +25,7 @@ from onelaunch.runtime import signature
 from onelaunch.runtime.binding import Binding
 from onelaunch.runtime.binding import device_of
 from onelaunch.runtime.dump import dump
+from onelaunch.runtime.forks import renewed_in_children
 from onelaunch.runtime.make import Clock
 from onelaunch.runtime.make import Maker
 from onelaunch.runtime.signature import Signature
@@ -50,6 +51,11 @@ class CompiledSegment:
         self.launches = 0
         self._bindings: dict[tuple[Symbol, ...], Binding] = {}
         self._by_values: dict[tuple[int, ...], Binding] = {}
+        self._lock = threading.Lock()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """In a forked child: another thread may have been making a program."""
         self._lock = threading.Lock()
 
     @property

@@ -37,13 +37,15 @@ PROGRAM = "program.txt"
 
 @dataclasses.dataclass(eq=False)
 class Made:
-    """A program, what runs it, and how it came about. Built files that are not in the cache live as long as this."""
+    """A program, what runs it, and how it came about. Built files that are not in the cache live as long as this, where
+    somebody wants to see them (``dump_dir``), and else no longer than it takes to load them.
+    """
 
     program: Program
     executable: Executable
     cache_hit: bool
     seconds: dict[str, float]  # by stage: transform, check, build; or load, check, build
-    folder: Path | None  # of the built files
+    folder: Path | None  # of the built files; None: they are gone
 
 
 class Maker:
@@ -106,9 +108,16 @@ class Maker:
             if built:
                 return Made(program, built[0], False, clock.seconds, kept)
             folder = Path(tempfile.mkdtemp(prefix="onelaunch-"))
-            write(folder)
-        made = Made(program, built[0], False, clock.seconds, folder)
-        weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+            keep = False
+            try:
+                write(folder)
+                keep = self.options.dump_dir is not None
+            finally:
+                if not keep:  # what is loaded needs no file, and a process that is killed cleans up nothing
+                    shutil.rmtree(folder, ignore_errors=True)
+        made = Made(program, built[0], False, clock.seconds, folder if keep else None)
+        if keep:
+            weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
         return made
 
     def _check(self, program: Program, clock: Clock) -> None:

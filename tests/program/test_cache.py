@@ -191,7 +191,14 @@ def test_a_disk_that_refuses_is_no_error(cache: Cache, caplog: pytest.LogCapture
     assert cache.store(KEY, full) is None
     assert "No space left on device" in caplog.text and not list(cache.folder.iterdir())
     cache.folder.rmdir()
+    cache.folder.write_text("")
     assert cache.store(KEY, files) is None and cache.find(KEY) is None
+
+
+def test_a_folder_that_was_removed_is_made_again(cache: Cache):
+    cache.folder.rmdir()
+    assert cache.store(KEY, files) == cache.find(KEY) == cache.folder / KEY
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(

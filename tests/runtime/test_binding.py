@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 import weakref
 
@@ -237,3 +239,30 @@ def test_threads_take_turns():
     for t in threads:
         t.join()
     assert not failures and counter.item() == 80
+
+
+def test_a_child_forked_during_a_call_of_another_thread():
+    bound, args = two(), arguments()
+    want = bound.call(args, (3,))[0]
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with bound.lock:
+            held.set()
+            go_on.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(20)
+            code = 0 if torch.equal(bound.call(args, (3,))[0], want) else 2
+        finally:
+            os._exit(code)
+    go_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert torch.equal(bound.call(args, (3,))[0], want)

@@ -196,3 +196,19 @@ def test_every_level_is_dumped_where_one_asks_for_it(tmp_path: Path, caplog: pyt
     segment = compiled(Options(target="reference", cache=False, dump_dir=tmp_path / "file"))
     assert "nothing is dumped to" in caplog.text
     torch.testing.assert_close(segment(*inputs())[0], expected(inputs()))
+
+
+def test_without_a_cache_no_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not even by a process that is killed: what is built goes as soon as it is loaded."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    segment = compiled(Options(target="reference", cache=False))
+    assert not list(tmp_path.iterdir())
+    torch.testing.assert_close(segment(*inputs())[0], expected(inputs()))
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onelaunch.targets.reference.target.ReferenceTarget.build", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compiled(Options(target="reference", cache=False))
+    assert not list(tmp_path.iterdir())
