@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from onelaunch.frontend.backend import backend
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -127,7 +129,7 @@ def _row(name: str, batch: int, given: argparse.Namespace) -> str:
     start = time.perf_counter()
     torch._dynamo.reset()
     settings: dict[str, Any] = {"target": "cuda", "fallback": "error", "cache": False}
-    call = torch.compile(step.model, backend="onelaunch", fullgraph=True, options=settings)
+    call = torch.compile(step.model, backend=backend, fullgraph=True, options=settings)
     step.rewind()
     step.run(call)
     seconds = time.perf_counter() - start

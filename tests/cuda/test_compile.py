@@ -60,7 +60,7 @@ def test_attention(heads, groups, size):
 
 
 def test_a_refused_source(tmp_path):
-    with pytest.raises(CompilerError, match="NVRTC refused the generated source: .*error"):
+    with pytest.raises(CompilerError, match=r"NVRTC refused the generated source: .*error"):
         compiler.build("this is no C++", tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Generated CUDA C++ as people read it (accept changes with EXPECTTEST_ACCEPT=1), and what it states for the headers."""
+"""Generated CUDA C++ as people read it (accept changes with EXPECTTEST_ACCEPT=1), and what the device reads."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ using Task = TaskOf<Shape>;
 using Ring = Stages<Shape::kStages>;
 using Source = Producer<Shape::kStages>;
 static_assert(sizeof(Task) == 128, "records.py packs this layout");
-static_assert(sizeof(Launch) == 120, "records.py packs this layout");
+static_assert(sizeof(Launch) == 128, "records.py packs this layout");
 static_assert(sizeof(Block<Shape>) <= 4096, "shared memory holds it");
 
 __device__ __forceinline__ void stream_0(const Launch& launch, const Task& task, Source& producer) {
@@ -184,7 +184,7 @@ def test_streamed_early_only_what_nobody_writes():
 def test_more_buffers_than_a_launch_carries_are_refused():
     program = P.chain()
     more = tuple(Buffer(f"x{n}", P.F32, (), (), Role.INPUT, 10 + n) for n in range(5000))
-    with pytest.raises(CompilerError, match="a launch carries 4085 of both"):
+    with pytest.raises(CompilerError, match="a launch carries 4084 of both"):
         generate(dataclasses.replace(program, buffers=(*program.buffers, *more)))
 
 

@@ -47,7 +47,7 @@ class Shape:
     @property
     def launch_bytes(self) -> int:
         """Size of the launch's parameters (task.cuh: LaunchOf)."""
-        return 8 * 10 + 8 * (self.symbols + self.buffers)
+        return 8 * 11 + 8 * (self.symbols + self.buffers)
 
     @property
     def block_bytes(self) -> int:
@@ -145,7 +145,7 @@ def _shape(program: Program, codes: tuple[Code, ...]) -> Shape:
     if shape.launch_bytes > PARAMETERS_LIMIT:
         raise CompilerError(
             f"{program.name} has {shape.buffers} buffers and {shape.symbols} symbols; a launch carries "
-            f"{(PARAMETERS_LIMIT - 80) // 8} of both"
+            f"{(PARAMETERS_LIMIT - 88) // 8} of both"
         )
     if any(high >= 2**31 for t in program.tasks for _, high in t.tile):
         raise CompilerError(f"{program.name} has a loop of 2^31 steps or more, which task records do not hold")

@@ -39,6 +39,8 @@ class Loaded:
             self._refuse_too_many()
             self._allocate(program, shape)
         self._stream: int | None = None
+        self._stamps: torch.Tensor | None = None
+        self._tasks = max(len(program.tasks), 1)
         self._report = Report.from_address(self._host.data_ptr())
 
     def _allocate(self, program: Program, shape: Shape) -> None:
@@ -102,6 +104,13 @@ class Loaded:
         taken = Report.from_buffer_copy(self._report)
         self._report.status = 0
         return taken
+
+    def trace(self) -> torch.Tensor:
+        """Make every launch write its tasks' times (task.cuh: Stamp) into the tensor returned."""
+        if self._stamps is None:
+            self._stamps = torch.zeros(self._tasks, 4, dtype=torch.int64, device=torch.device("cuda", self.index))
+            self.parameters.stamps = self._stamps.data_ptr()
+        return self._stamps
 
     def set_counters(self, launches: int) -> None:
         """Make events what they are after so many launches."""

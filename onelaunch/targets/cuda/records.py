@@ -41,7 +41,7 @@ class Control(ctypes.Structure):
 assert ctypes.sizeof(Report) == 48 and ctypes.sizeof(Control) == 64, "task.cuh asserts the same sizes"
 
 TABLES = ("records", "queues", "waits", "signals")
-_POINTERS = (*TABLES, "events", "control", "report", "scratch")
+_POINTERS = (*TABLES, "events", "control", "report", "stamps", "scratch")
 
 
 def launch_type(shape: Shape) -> type[ctypes.Structure]:

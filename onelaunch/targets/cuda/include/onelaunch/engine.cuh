@@ -76,11 +76,15 @@ __device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Sha
   Stages<Shape::kStages> stages = {ring, &block.ring};
   for (uint32_t t = 0; t < tasks; ++t) {
     const uint32_t slot = t % kRecords, parity = t / kRecords % 2;
+    Stamp stamp;
+    const bool stamping = launch.stamps != nullptr && thread_of_block() == 0;
+    if (stamping) stamp.arrived = now();
     wait(block.approved[slot], parity);
     wait(block.loaded[slot], parity);  // at once: the poller has read it
     if (*abort_of(block) <= t) return;
     const TaskOf<Shape>& task = block.records[slot];
     scratch.position = t;
+    if (stamping) stamp.began = now();
     Kernels::run(launch, task, scratch, stages);
     sync_block();
     if (*const_cast<const volatile uint32_t*>(&block.faulty) == t) {  // the same for all threads: see Block
@@ -91,7 +95,12 @@ __device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Sha
       return;
     }
     if (thread_of_block() == 0) {
+      if (stamping) stamp.ended = now();
       signal_all(launch, task);
+      if (stamping) {
+        stamp.signalled = now();
+        launch.stamps[task.number] = stamp;
+      }
       arrive(block.finished[slot]);
     }
   }

@@ -93,8 +93,12 @@ __device__ __noinline__ void linear(Stages<kStages>& stages, const X* x, int x_p
     for (int i = lane_of_warp(); i < kPadded * kRowsOfStage; i += kLanes)
       own(g)[i / kRowsOfStage * kColumns + i % kRowsOfStage] = 0.0f;
   __syncwarp();
-  for (int c = slice; c < cut.chunks; c += kSlices) {
-    for (int g = first; g < items; g += kStep) {
+  for (int c = 0; c < cut.chunks; ++c) {
+    for (int g = 0; g < items; ++g) {
+      if (c % kSlices != slice || g % kStep != first) {
+        stages.pass(c * items + g);
+        continue;
+      }
       const W* const rows = reinterpret_cast<const W*>(stages.wait_for(c * items + g));
       Shared::assume(rows);
 #pragma unroll 1

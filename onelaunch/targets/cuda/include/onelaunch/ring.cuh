@@ -1,9 +1,10 @@
 // The ring of stages: what the producer has asked the copy engine for, and the computing warps have not yet used.
 //
 // Item i (counted over the launch) lies in stage i mod kStages. Producer and consumers derive the same items from the
-// same task, so nothing but the barriers passes between them. An item belongs to one warp. The protocol is that of
-// docs/protocols.md; how many bytes may be on their way is bounded apart from how many may have arrived, because bytes
-// on their way delay everyone else's loads and signals.
+// same task, so nothing but the barriers passes between them. An item is used by one warp, but every warp goes through
+// all items in order and releases each: a barrier tells two uses of a stage apart by one bit, so nobody may be two uses
+// ahead of, or behind, anybody else. The protocol is that of docs/protocols.md; how many bytes may be on their way is
+// bounded apart from how many may have arrived, because bytes on their way delay everyone else's loads and signals.
 #pragma once
 
 #include "barrier.cuh"
@@ -17,7 +18,7 @@ inline constexpr int kRecords = 16;          // tasks whose records a block hold
 inline constexpr int kInFlight = 48 * 1024;  // bytes, measured on an H200: less starves, more delays signals
 
 // The barriers of a ring, in shared memory. `full`: the producer arrives once and announces the bytes of its copies.
-// `empty`: lane 0 of the warp that has read the stage arrives.
+// `empty`: lane 0 of each computing warp arrives, when the warp has read the stage or has no use for it.
 template <int kStages>
 struct RingBarriers {
   Barrier full[kStages], empty[kStages];
@@ -26,7 +27,7 @@ struct RingBarriers {
   __device__ void init_all() {
     for (int i = 0; i < kStages; ++i) {
       init(full[i], 1);
-      init(empty[i], 1);
+      init(empty[i], kWarps);
     }
   }
 };
@@ -57,11 +58,20 @@ struct Stages {
   RingBarriers<kStages>* barriers;
   uint32_t base = 0;  // items of earlier tasks
 
-  // The stage of item `number` of the current block, when it has arrived.
+  // The stage of item `number` of the current product, when it has arrived. The warp has released all items before it.
   __device__ __forceinline__ const char* wait_for(uint32_t number) {
+    __syncwarp();  // what lane 0 has passed, the others have
     const uint32_t item = base + number;
     wait(barriers->full[item % kStages], item / kStages % 2);
     return memory + item % kStages * kStageBytes;
+  }
+
+  // An item that another warp uses.
+  __device__ __forceinline__ void pass(uint32_t number) {
+    if (lane_of_warp() != 0) return;
+    const uint32_t item = base + number;
+    wait(barriers->full[item % kStages], item / kStages % 2);
+    arrive(barriers->empty[item % kStages]);
   }
 
   // The warp needs it no more.

@@ -49,6 +49,11 @@ struct Control {
 };
 static_assert(sizeof(Control) == 64, "records.py has the same layout");
 
+// When a task's worker reached it, when its events had been reached, when it was done, when it had signalled: %globaltimer.
+struct Stamp {
+  int64_t arrived, began, ended, signalled;
+};
+
 // The parameters of one launch. They travel with the launch, so that a captured graph keeps its own; the tables that
 // they point to are the program's and do not change.
 template <class Shape>
@@ -60,6 +65,7 @@ struct LaunchOf {
   uint32_t* events;
   Control* control;
   Report* report;                // host memory; written once until the host has taken it
+  Stamp* stamps;                 // one a task, or null
   char* scratch;                 // Shape::kScratch bytes a worker
   int64_t patience;              // nanoseconds that a wait may take
   uint32_t n_events, unused;
