@@ -1,4 +1,4 @@
-// Barriers in shared memory (mbarrier), and the copy engine that completes them.
+// Shared memory, the barriers in it (mbarrier), and the copy engine that completes them.
 //
 // A barrier is in phase 0, 1, 2, ...; a phase completes when all its arrivals and announced bytes have come. Waiting for
 // a parity ends when the barrier has left the phase of that parity. Arrivals release, waits acquire, within the block.
@@ -9,6 +9,18 @@
 namespace onelaunch {
 
 using Barrier = uint64_t;
+
+// All computing threads have come here; what they wrote is visible to all of them.
+__device__ __forceinline__ void sync_block() {
+  constexpr int kComputing = 1;  // the named barrier; 0 is __syncthreads
+  asm volatile("bar.sync %0, %1;" ::"n"(kComputing), "n"(kThreads) : "memory");
+}
+
+// The block's dynamic shared memory.
+__device__ __forceinline__ char* shared_memory() {
+  extern __shared__ __align__(128) char memory[];
+  return memory;
+}
 
 __device__ __forceinline__ uint32_t shared_address(const void* generic) {
   return uint32_t(__cvta_generic_to_shared(generic));

@@ -221,8 +221,7 @@ __device__ inline void leave(const LaunchOf<Shape>& launch, Block<Shape>& block)
 
 template <class Kernels, class Shape>
 __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
-  extern __shared__ __align__(128) char memory[];
-  char* const ring = memory;
+  char* const ring = shared_memory();
   char* const shared = ring + Shape::kStages * kStageBytes;
   Block<Shape>& block = *reinterpret_cast<Block<Shape>*>(shared + Shape::kShared);
   const uint32_t first = launch.queues[blockIdx.x], tasks = launch.queues[blockIdx.x + 1] - first;

@@ -147,7 +147,7 @@ struct Producer {
     const int lane = lane_of_warp();
     Barrier& full = barriers->full[head % kStages];
     W* const to = reinterpret_cast<W*>(memory + head % kStages * kStageBytes);
-    if (is_aligned(from, pitch * int64_t(sizeof(W))) && length * int(sizeof(W)) % 16 == 0) {
+    if (is_aligned(from, pitch * int64_t(sizeof(W))) && length % kVector == 0) {
       if (lane == 0) arrive_expecting(full, uint32_t(length * count) * sizeof(W));
       __syncwarp();
       if (length == chunk && pitch == chunk) {

@@ -1,19 +1,13 @@
 // Threads that compute together: a warp, or all kThreads of a block. The producer and the poller take no part.
 #pragma once
 
-#include "types.cuh"
+#include "barrier.cuh"
 
 namespace onelaunch {
 
 __device__ __forceinline__ int thread_of_block() { return int(threadIdx.x); }
 __device__ __forceinline__ int lane_of_warp() { return int(threadIdx.x) % kLanes; }
 __device__ __forceinline__ int warp_of_block() { return int(threadIdx.x) / kLanes; }
-
-// All computing threads have come here; what they wrote is visible to all of them.
-__device__ __forceinline__ void sync_block() {
-  constexpr int kComputing = 1;  // the named barrier; 0 is __syncthreads
-  asm volatile("bar.sync %0, %1;" ::"n"(kComputing), "n"(kThreads) : "memory");
-}
 
 // Zeros, by all computing threads; a barrier must follow.
 template <class T>

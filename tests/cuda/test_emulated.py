@@ -1,0 +1,83 @@
+"""The CUDA target's own code, emulated: programs and products of many chunks, under several schedules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from onelaunch.graph.dtype import DType
+from onelaunch.targets.cuda import compiler
+from tests import programs as P
+from tests.cpu.codegen_run import one_kernel
+from tests.cpu.test_codegen_linear import close
+from tests.cpu.test_codegen_linear import nest_of
+from tests.cpu.test_codegen_linear import tensors_of
+from tests.cuda.emulate import STEPS
+from tests.cuda.emulate import Emulated
+from tests.cuda.emulate import Stopped
+from tests.cuda.emulate import aligned
+
+
+def product(columns=120, size=3000, tile=120, workers=1, tokens=1):
+    torch.manual_seed(0)
+    w = torch.randn(columns, size).bfloat16()
+    tensors = {n: aligned(t) for n, t in tensors_of(tokens, columns, size, torch.bfloat16, w).items()}
+    nest = nest_of(tokens, columns, size, DType.BF16, DType.BF16)
+    return one_kernel(nest, tensors, (0, tile), weights=("w",), workers=workers), tensors, w
+
+
+def launch(emulated, tensors, seed, steps=STEPS):
+    tensors["y"].fill_(float("nan"))
+    report = emulated.launch([t.data_ptr() for t in tensors.values()], (), seed, steps)
+    assert report.status == 0
+
+
+@pytest.mark.parametrize(("columns", "size", "tile", "tokens"), [(120, 3000, 120, 1), (48, 4096, 16, 3), (40, 9, 8, 1)])
+def test_products(columns, size, tile, tokens):
+    program, tensors, w = product(columns, size, tile, 2, tokens)
+    emulated = Emulated(program)
+    for seed in range(3):
+        launch(emulated, tensors, seed)
+        close(tensors, w, tensors["y"])
+
+
+def test_warps_that_skip_items_are_noticed():
+    """The mistake that the first version made: a warp waits for its own items alone."""
+    ring = (compiler.INCLUDE / "onelaunch" / "ring.cuh").read_text()
+    broken = ring.replace("init(empty[i], kWarps);", "init(empty[i], 1);").replace(
+        "    if (lane_of_warp() != 0) return;\n    const uint32_t item = base + number;\n",
+        "    return;\n    uint32_t item = 0;\n",
+    )
+    assert broken.count("return;\n    uint32_t item = 0;") == 1
+    program, tensors, w = product()
+    emulated = Emulated(program, {"ring.cuh": broken})
+    with pytest.raises((Stopped, AssertionError)):
+        for seed in range(8):
+            launch(emulated, tensors, seed, steps=2_000_000)
+            close(tensors, w, tensors["y"])
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention", "embed"])
+def test_programs(name):
+    given = getattr(P, f"{name}_inputs", dict)()
+    program = getattr(P, name)(style="op")
+    emulated = Emulated(program)
+    for _ in range(2):
+        got, want = P.run(program, given, executable=emulated), P.run(program, given)
+        for key in want:
+            torch.testing.assert_close(got[key], want[key], rtol=1e-5, atol=1e-5)
+
+
+def test_an_abort_leaves_a_clean_slate():
+    program = P.embed(workers=3)
+    emulated = Emulated(program)
+    memory = P.tensors(program, P.embed_inputs())
+    ids = next(t for b, t in zip(program.buffers, memory, strict=True) if b.name == "ids")
+    pointers, symbols = [t.data_ptr() for t in memory], [s.maximum for s in program.symbols]
+    for seed in range(4):
+        ids[1] = 7
+        report = emulated.launch(pointers, symbols, seed)
+        assert (report.status, report.fault.value, report.fault.size) == (2, 7, 7)
+        assert not emulated.memory["events"].any() and not emulated.memory["control"][:3].any()
+        ids[1] = 0
+        assert emulated.launch(pointers, symbols, seed).status == 0
