@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from onelaunch.errors import CompilerError
 from onelaunch.graph.dtype import DType
+from onelaunch.targets.cpu import compiler as cpu_compiler
 from onelaunch.targets.cuda import compiler
 from tests import programs as P
 from tests.cpu.codegen_run import one_kernel
@@ -16,6 +18,14 @@ from tests.cuda.emulate import STEPS
 from tests.cuda.emulate import Emulated
 from tests.cuda.emulate import Stopped
 from tests.cuda.emulate import aligned
+
+
+@pytest.fixture(autouse=True)
+def _compiler():
+    try:
+        cpu_compiler.find()
+    except CompilerError as error:
+        pytest.skip(str(error))
 
 
 def product(columns=120, size=3000, tile=120, workers=1, tokens=1):

@@ -14,7 +14,7 @@ INCLUDE = Path(__file__).parent / "include"
 ARCHITECTURE = "sm_90a"
 STANDARD = "c++17"
 SOURCE, BINARY, ORIGIN = "program.cu", "program.cubin", "program.json"
-_REMEDY = "install onelaunch[cuda] and nvidia-cuda-nvrtc, or use another target"
+_REMEDY = "install onelaunch[cuda], or use another target"
 
 
 @functools.cache
