@@ -43,6 +43,7 @@ def _messages(p: Program) -> Iterator[str]:
         for message in _buffer(p, b, symbols):
             broken = True
             yield message
+    yield from _arguments(p)
     if broken:
         return
     extents = [b.extents for b in p.buffers]
@@ -88,6 +89,21 @@ def _buffer(p: Program, b: Buffer, symbols: dict[str, tuple[int, int]]) -> Itera
             yield f"buffer {b.name} lies at byte {b.offset}, which {b.dtype} cannot be aligned to"
     if b.role not in (Role.WEIGHT, Role.INPUT) and not _apart(b, EVERYWHERE):
         yield f"buffer {b.name} is writable and its strides let elements meet"
+
+
+def _arguments(p: Program) -> Iterator[str]:
+    """The axiom that arguments do not overlap says nothing about one argument under two names."""
+    seen: dict[tuple[bool, int], Buffer] = {}
+    for b in p.buffers:
+        if b.role is Role.WORKSPACE:
+            continue
+        output = b.role is Role.OUTPUT
+        what = f"{'result' if output else 'argument'} {b.argument}"
+        if b.argument < 0:
+            yield f"buffer {b.name} is {what}, which does not exist"
+        other = seen.setdefault((output, b.argument), b)
+        if other is not b and (output or Role.STATE in (b.role, other.role)):
+            yield f"buffers {other.name} and {b.name} are both {what}, and one is written"
 
 
 def _apart(b: Buffer, r: Ranges) -> bool:

@@ -80,6 +80,10 @@ CASES = {
     "which is a weight": mutate.with_task(BASE, 0, writes=(*BASE.tasks[0].writes, Region(1, (Span(0, 8),)))),
     "whose size is 8 there": mutate.with_task(BASE, 0, reads=(Region(1, (Span(0, 9),)),)),
     "in 1 dimensions": mutate.with_task(BASE, 0, reads=(Region(0, (Span(0, 1),)),)),
+    "is argument -1, which does not exist": mutate.with_buffer(BASE, 1, argument=-1),
+    "and one is written": mutate.with_buffer(
+        mutate.with_buffer(BASE, 1, role=Role.STATE), 2, argument=BASE.buffers[1].argument
+    ),
     "declares buffer 77": mutate.with_task(BASE, 0, reads=(Region(77, ()),)),
     "no axiom says they are distinct": mutate.with_task(BASE, 0, reads=(Region(1, (Span(0, 8, (0, 0, 1)),)),)),
     "axiom of unknown kind": rename(BASE, axioms=(Axiom("sorted", 0),)),
