@@ -39,7 +39,7 @@ def reason_for_torch(gm: GraphModule, inputs: Sequence[Any], options: Options) -
         if isinstance(tensor, torch.Tensor) and tensor.device.type not in options.devices:
             accepted = ", ".join(sorted(options.devices))
             return of_graph(f"a tensor on {tensor.device}; target {options.target!r} accepts tensors on: {accepted}")
-    if any(map(_is_number, gm.graph.nodes)) and (writer := next(filter(_writes, gm.graph.nodes), None)) is not None:
+    if (writer := _writer_of_number(gm)) is not None:
         return of_node(writer, "a float64 number is an argument and may be written: AOTAutograd loses that store")
     for node in gm.graph.nodes:
         if _drops(node):
@@ -65,6 +65,21 @@ def _trains(gm: GraphModule, inputs: Sequence[Any]) -> bool:
     return any(isinstance(t, torch.Tensor) and t.requires_grad for t in inputs)
 
 
+def _writer_of_number(gm: GraphModule) -> Node | None:
+    """The first operation that writes a float64 argument without dimensions, or a view of one."""
+    numbers: set[Node] = set()
+    nodes: list[Node] = list(gm.graph.nodes)
+    for node in nodes:
+        first, out = node.args[0] if node.args else None, node.kwargs.get("out")
+        several = isinstance(first, list | tuple) or isinstance(out, list | tuple)
+        written = node.all_input_nodes if several else [n for n in (first, out) if isinstance(n, Node)]
+        if _is_number(node) or (isinstance(first, Node) and first in numbers and _name(node) in _VIEWS):
+            numbers.add(node)
+        elif _writes(node) and numbers.intersection(written):
+            return node
+    return None
+
+
 def _is_number(node: Node) -> bool:
     """An argument without dimensions of the type that torch takes for a Python float."""
     value = node.meta.get("example_value")
@@ -77,11 +92,20 @@ def _writes(node: Node) -> bool:
     """An operation in place, by its name: ``add_``, ``setitem``, ``iadd``, or one with ``out=``."""
     if node.op not in ("call_function", "call_method"):
         return False
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = _name(node)
     in_place = name.endswith("_") and not name.endswith("__")
     return in_place or "out" in node.kwargs or name in _ASSIGNMENTS
 
 
+def _name(node: Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+_VIEWS = frozenset({
+    "alias", "as_strided", "contiguous", "detach", "expand", "expand_as", "flatten", "getattr", "getitem", "permute",
+    "ravel", "real", "reshape", "reshape_as", "select", "squeeze", "swapaxes", "t", "to", "transpose", "unsqueeze",
+    "view", "view_as",
+})  # fmt: skip
 _ASSIGNMENTS = frozenset({
     "setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor", "ilshift",
     "irshift", "imatmul",

@@ -250,3 +250,26 @@ def test_a_number_that_is_written(dtype: torch.dtype) -> None:
     x = torch.tensor(0.5, dtype=dtype)
     with torch.no_grad():
         assert step(x) and x.item() == 1.0
+
+
+def test_a_number_that_is_only_read_stands_in_no_store_s_way() -> None:
+    def scaled(x: torch.Tensor, cache: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+        cache.add_(x * number)
+        return cache & 3 if not cache.is_floating_point() else cache * number
+
+    args = real(4), real(4), torch.tensor(0.5, dtype=torch.float64)
+    assert_same(scaled, *args)
+
+
+@pytest.mark.parametrize("write", [lambda x: x.view(1).mul_(2), lambda x: torch.mul(x, 2, out=x)], ids=["view", "out"])
+def test_a_number_that_is_written_in_a_roundabout_way(write) -> None:
+    def f(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        write(x)
+        return y + 1
+
+    torch._dynamo.reset()
+    step = torch.compile(f, backend=backend, options={"target": "reference", "cache": False})
+    x = torch.tensor(0.5, dtype=torch.float64)
+    with torch.no_grad():
+        step(x, real(3))
+    assert x.item() == 1.0
