@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from onelaunch.frontend.explain import explain
     from onelaunch.frontend.stats import ProgramStats
     from onelaunch.frontend.stats import last_programs
+    from onelaunch.program.draw import draw
+    from onelaunch.program.file import load
+    from onelaunch.program.file import save
     from onelaunch.program.program import Program
+    from onelaunch.runtime.run import run
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Explanation", "Program", "ProgramStats", "__version__", "backend", "check", "errors", "explain", "last_programs",
+    "Explanation", "Program", "ProgramStats", "__version__", "backend", "check", "draw", "errors", "explain",
+    "last_programs", "load", "run", "save",
 ]  # fmt: skip
 
 # Name -> (module, attribute); no attribute: the module itself.
@@ -32,9 +37,13 @@ _LAZY = {
     "ProgramStats": ("onelaunch.frontend.stats", "ProgramStats"),
     "backend": ("onelaunch.frontend.backend", "backend"),
     "check": ("onelaunch.check", ""),  # a package that can be called like its function
+    "draw": ("onelaunch.program.draw", "draw"),
     "errors": ("onelaunch.errors", ""),
     "explain": ("onelaunch.frontend.explain", "explain"),
     "last_programs": ("onelaunch.frontend.stats", "last_programs"),
+    "load": ("onelaunch.program.file", "load"),
+    "run": ("onelaunch.runtime.run", "run"),
+    "save": ("onelaunch.program.file", "save"),
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import onelaunch
+from onelaunch.cli import artifact
 from onelaunch.cli.generate import Request
 from onelaunch.cli.generate import run
 from onelaunch.errors import UserError
@@ -26,6 +27,7 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"onelaunch {onelaunch.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="text from a real model", description=GENERATE))
+    _add_program(commands.add_parser("program", help="look at a saved program", description=PROGRAM))
     return parser
 
 
@@ -57,3 +59,20 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 def _generate(given: argparse.Namespace) -> None:
     values = {name: value for name, value in vars(given).items() if name not in ("run", "question", "prompt")}
     run(Request(prompts=[text for text in (given.question, given.prompt) if text is not None], **values))
+
+
+PROGRAM = """Look at a program that was saved to a file: what it holds, and its certificate."""
+
+
+def _add_program(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="a saved program (onelaunch.save, or program.txt of a dump_dir)")
+    add("--print", action="store_true", dest="whole", help="print the whole program")
+    add("--draw", type=Path, dest="drawing", metavar="PATH", help="write PATH.svg and PATH.queues.svg")
+    add("--launches", type=int, default=0, metavar="N", help="launch it on made-up arguments and say how long it took")
+    add("--target", default="auto", help="what it is launched on: auto (the default), cpu, cuda or reference")
+    parser.set_defaults(run=_program)
+
+
+def _program(given: argparse.Namespace) -> None:
+    artifact.run(artifact.Request(**{name: value for name, value in vars(given).items() if name != "run"}))

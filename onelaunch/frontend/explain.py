@@ -88,21 +88,14 @@ class Explanation:
     def save(self, path: str | Path) -> list[Path]:
         """Write drawings of every program: ``<path>.svg`` of ops and dependencies, ``<path>.queues.svg`` of workers.
 
-        With several programs, each adds its name. Returns the files written.
+        With several programs, each adds its name. Returns the files written. Raises UserError where the disk refuses.
         """
-        from onelaunch.program.draw import draw_ops
-        from onelaunch.program.draw import draw_queues
+        from onelaunch.program.draw import draw
 
         base = Path(path)
         base = base.with_suffix("") if base.suffix in (".svg", ".html") else base
-        files = []
-        for program in self.programs:
-            stem = base.name if len(self.programs) == 1 else f"{base.name}.{program.name}"
-            for suffix, draw in ((".svg", draw_ops), (".queues.svg", draw_queues)):
-                file = base.with_name(stem + suffix)
-                file.write_text(draw(program))
-                files.append(file)
-        return files
+        named = base if len(self.programs) == 1 else None
+        return [f for p in self.programs for f in draw(p, named or base.with_name(f"{base.name}.{p.name}.svg"))]
 
 
 def explain(f: Callable[..., Any], *args: Any, options: Mapping[str, Any] | None = None, **kwargs: Any) -> Explanation:

@@ -160,6 +160,12 @@ class Program:
     workspace: int  # bytes
     axioms: tuple[Axiom, ...] = ()
 
+    def __str__(self) -> str:
+        """Its text form, which can be read back."""
+        from onelaunch.program.text import print_program
+
+        return print_program(self).rstrip("\n")
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of constant arguments that one launch streams."""

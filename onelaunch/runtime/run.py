@@ -10,6 +10,7 @@ import torch
 
 from onelaunch.errors import CallError
 from onelaunch.frontend.options import Options
+from onelaunch.frontend.options import parse
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.runtime.binding import Binding
@@ -21,11 +22,14 @@ from onelaunch.runtime.make import Maker
 class Runner:
     """A program that was checked and built for a target; call it with its arguments."""
 
-    def __init__(self, program: Program, options: Options | None = None) -> None:
-        """Raises CheckError where the program has no certificate, CompilerError where it cannot be built."""
+    def __init__(self, program: Program, options: Options | Mapping[str, Any] | None = None) -> None:
+        """``options``: those of the backend. Raises OptionError for one that is unknown, CheckError where the program
+        has no certificate, CompilerError where it cannot be built.
+        """
         self.program = program
-        self._made = Maker(options or Options()).build(program)
-        self._binding = Binding(program, self._made.executable, device_of(self._made.executable))
+        self._made = Maker(options if isinstance(options, Options) else parse(options)).build(program)
+        self.device = device_of(self._made.executable)
+        self._binding = Binding(program, self._made.executable, self.device)
 
     def __call__(
         self, arguments: Sequence[torch.Tensor], symbols: Mapping[str, int] | None = None
@@ -53,7 +57,7 @@ def run(
     program: Program,
     arguments: Sequence[torch.Tensor],
     symbols: Mapping[str, int] | None = None,
-    options: Options | None = None,
+    options: Options | Mapping[str, Any] | None = None,
 ) -> list[torch.Tensor]:
     """Check, build and launch a program once; see ``Runner``."""
     return Runner(program, options)(arguments, symbols)

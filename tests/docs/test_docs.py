@@ -98,15 +98,17 @@ def test_make_targets_and_modules_exist(page: Path):
 def test_command_lines_are_accepted(page: Path):
     for command in commands(page):
         command = command.rsplit("| ", 1)[-1]
-        if command.startswith("onelaunch generate ") and "..." not in command:
+        if re.match("onelaunch (generate|program) ", command) and "..." not in command:
             make_parser().parse_args(shlex.split(command)[1:])  # raises UserError
 
 
-def test_the_page_of_the_command_line_has_every_option():
+@pytest.mark.parametrize("name", ["generate", "program"])
+def test_the_page_of_the_command_line_has_every_option(name: str):
     (commands_action,) = (a for a in make_parser()._actions if hasattr(a, "choices") and a.choices)
-    actions = [a for a in commands_action.choices["generate"]._actions if a.dest != "help"]
+    assert set(commands_action.choices) == {"generate", "program"}
+    actions = [a for a in commands_action.choices[name]._actions if a.dest != "help"]
     wanted = {(a.option_strings or [a.metavar])[0]: a.default for a in actions}
-    found = {row[0].strip("`").split()[0]: row[1] for row in rows(ROOT / "docs/cli.md", "## onelaunch generate")[1:]
+    found = {row[0].strip("`").split()[0]: row[1] for row in rows(ROOT / "docs/cli.md", f"## onelaunch {name}")[1:]
              if row[0].startswith("`")}  # fmt: skip
     assert set(found) == set(wanted)
     for name, default in wanted.items():
