@@ -22,6 +22,7 @@ class Machine:
     linear_rows: int  # a tile of a linear op begins at a multiple of this many output columns
     alignment: int  # bytes to which workspace buffers are aligned
     attend_parts: int = 1  # into so many parts the positions of an attention are split at most
+    position: float = 0.0  # ns at least of one position in an attention's task: the latency of what it loads
     grain: float = 0.0  # ns of work that pay for one more task of an op; 0: a task and a dependency
 
 
@@ -42,5 +43,5 @@ def cuda(workers: int = 132) -> Machine:
     return Machine(
         name="cuda-sm90a", workers=workers, bandwidth=4600.0 / 132 * workers, flops=64.0, transcendental=0.06,
         dependency=2500.0, task=1100.0, activation=DType.F32, linear_rows=8, alignment=256, attend_parts=16,
-        grain=200.0,
+        position=30.0, grain=200.0,
     )  # fmt: skip

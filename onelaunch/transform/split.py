@@ -54,11 +54,11 @@ def best_parts(nest: Nest, machine: Machine) -> int:
         return 1
     rows = len(tiles(nest, machine))
     most = min(machine.attend_parts, machine.workers // rows, math.ceil(maximum(a.key.args[0]) / PART_BLOCK))
-    work = cost.work(nest, machine)
-    times = {1: work / rows}
+    work = max(cost.work(nest, machine) / rows, maximum(a.key.args[0]) * machine.position)
+    times = {1: work}
     for parts in range(2, most + 1):
         merged = cost.time(_merge(nest, parts, "parts"), machine)
-        times[parts] = work / (rows * parts) + machine.dependency + merged
+        times[parts] = work / parts + machine.dependency + merged
     return min(times, key=lambda parts: (times[parts], parts))
 
 

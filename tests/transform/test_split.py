@@ -57,6 +57,13 @@ def test_a_row_is_not_split_where_that_gains_nothing(changes):
     assert optimise(graph, on)["split"] == 0
 
 
+def test_the_latency_of_a_position_is_reason_enough():
+    on = machine(workers=64, dependency=1e5, task=10.0, attend_parts=4)
+    for position, found in ((0.0, 0), (1000.0, 1)):
+        graph = graph_of(attended(lambda key, p: key <= p), Q, K, V, torch.tensor([8]))
+        assert optimise(graph, dataclasses.replace(on, position=position))["split"] == found
+
+
 SPANS = {
     "to the position": lambda key, p: key <= p,
     "a window": lambda key, p: (key <= p) & (key > p - 100),
