@@ -69,6 +69,16 @@ def convert(e: Expr, dtype: DType) -> Expr:
     return build.cast(e, dtype)
 
 
+def same_type(*values: Value) -> None:
+    """Where torch refuses operands of several types when it runs, tracing lets them through: torch is to refuse them.
+
+    Raises UnsupportedError, so that the op stays with torch.
+    """
+    types = dict.fromkeys(str(v.dtype) for v in values)
+    if len(types) > 1:
+        raise UnsupportedError(f"operands of types {' and '.join(types)}; accepted: one type")
+
+
 # pointwise
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from torch._ops import OpOverload
+from torch._ops import OpOverloadPacket
 from torch.fx import Node
 
 from onelaunch.errors import UnsupportedError
@@ -34,7 +36,16 @@ class Fallback:
 
 def of_node(node: Node, reason: str) -> Fallback:
     """The fallback of one node, with what torch recorded about its origin."""
-    return Fallback(op=str(node.target), reason=reason, where=source(node), module=module_path(node))
+    return Fallback(op=op_name(node), reason=reason, where=source(node), module=module_path(node))
+
+
+def op_name(node: Node) -> str:
+    """What a user calls the op of a node: ``aten.sort.default``, ``torch.nn.functional.dropout``."""
+    if not callable(node.target) or isinstance(node.target, OpOverload | OpOverloadPacket):
+        return str(node.target)
+    module = (getattr(node.target, "__module__", None) or "torch").removeprefix("_")
+    module = "torch.nn.functional" if module == "torch._C._nn" else module
+    return f"{module}.{getattr(node.target, '__name__', node.target)}"
 
 
 def of_graph(reason: str) -> Fallback:

@@ -49,7 +49,7 @@ def explain_mode(mode: object) -> None:
     """Say once what ``mode=`` means here: nothing, because a program is always one launch."""
     if mode is not None and mode not in _EXPLAINED:
         _EXPLAINED.add(mode)
-        log.info("mode=%r has no meaning for this backend and is ignored: a program is one launch in any mode", mode)
+        log.warning("mode=%r has no meaning for this backend and is ignored: a program is one launch in any mode", mode)
 
 
 _EXPLAINED: set[object] = set()

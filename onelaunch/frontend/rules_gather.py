@@ -12,6 +12,7 @@ from onelaunch.frontend.aten import convert
 from onelaunch.frontend.aten import meta
 from onelaunch.frontend.aten import operand
 from onelaunch.frontend.aten import rule
+from onelaunch.frontend.aten import same_type
 from onelaunch.frontend.lowering import Index
 from onelaunch.frontend.lowering import Lowering
 from onelaunch.frontend.rules_accumulate import Found
@@ -94,6 +95,7 @@ def _index(low: Lowering, x: Any, indices: Sequence[Any]) -> Value:
 @rule("index_put", "_unsafe_index_put")
 def _index_put(low: Lowering, x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Value:
     base, new = low.value(x), low.value(values)
+    same_type(base, new)
     shape, position = _advanced(low, base, indices)
     if accumulate:
         return _index_add(low, base, indices, shape, position, new)

@@ -8,6 +8,7 @@ from typing import Any
 from onelaunch.frontend import views
 from onelaunch.frontend.aten import meta
 from onelaunch.frontend.aten import rule
+from onelaunch.frontend.aten import same_type
 from onelaunch.frontend.aten import scalar
 from onelaunch.frontend.lowering import Index
 from onelaunch.frontend.lowering import Lowering
@@ -20,6 +21,7 @@ from onelaunch.graph.graph import Value
 @rule("mm")
 def _mm(low: Lowering, a: Any, b: Any) -> Value:
     left, right = low.value(a), low.value(b)
+    same_type(left, right)
 
     def body(index: Index) -> Expr:
         k = low.reduction(left.shape[1]) if left.shape[1] is not views.ONE else const(0)
@@ -35,6 +37,7 @@ def _product(x: Expr, y: Expr, k: Expr) -> Expr:
 @rule("bmm")
 def _bmm(low: Lowering, a: Any, b: Any) -> Value:
     left, right = low.value(a), low.value(b)
+    same_type(left, right)
 
     def body(index: Index) -> Expr:
         k = low.reduction(left.shape[2]) if left.shape[2] is not views.ONE else const(0)
@@ -46,6 +49,7 @@ def _bmm(low: Lowering, a: Any, b: Any) -> Value:
 @rule("addmm", "baddbmm")
 def _addmm(low: Lowering, c: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Value:
     bias, left, right = low.value(c), low.value(a), low.value(b)
+    same_type(bias, left, right)
 
     def product(index: Index) -> Expr:
         k = low.reduction(left.shape[-1]) if left.shape[-1] is not views.ONE else const(0)
@@ -75,6 +79,7 @@ def _added(low: Lowering, bias: Value, product: Callable[[Index], Expr], beta: A
 @rule("mv", "dot")
 def _mv(low: Lowering, a: Any, b: Any) -> Value:
     left, right = low.value(a), low.value(b)
+    same_type(left, right)
 
     def body(index: Index) -> Expr:
         k = low.reduction(left.shape[-1]) if left.shape[-1] is not views.ONE else const(0)
@@ -86,6 +91,7 @@ def _mv(low: Lowering, a: Any, b: Any) -> Value:
 @rule("addmv")
 def _addmv(low: Lowering, c: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Value:
     bias, left, right = low.value(c), low.value(a), low.value(b)
+    same_type(bias, left, right)
 
     def product(index: Index) -> Expr:
         k = low.reduction(left.shape[1]) if left.shape[1] is not views.ONE else const(0)
@@ -97,6 +103,7 @@ def _addmv(low: Lowering, c: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any =
 @rule("linear")
 def _linear(low: Lowering, x: Any, weight: Any, bias: Any = None) -> Value:
     source, matrix = low.value(x), low.value(weight)
+    same_type(source, matrix, *(() if bias is None else (low.value(bias),)))
 
     def body(index: Index) -> Expr:
         k = low.reduction(source.shape[-1]) if source.shape[-1] is not views.ONE else const(0)

@@ -92,6 +92,7 @@ def test_dropout_has_a_reason(harness):
 
     harness.compile(f)(*heads(kv=4))
     assert not attends(harness) and "model.eval()" in harness.fallbacks[0].reason
+    assert harness.fallbacks[0].op == "torch.nn.functional.scaled_dot_product_attention"
 
 
 def test_broadcast_batches_are_left(harness):

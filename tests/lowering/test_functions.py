@@ -185,6 +185,27 @@ def test_promotion_as_users_write_it() -> None:
     assert_same(mixed, *args)
 
 
+def test_types_that_torch_does_not_mix_are_refused_as_in_torch() -> None:
+    """Tracing lets them through; a result would be a guess."""
+    half, ids = real(4, 4).half(), torch.tensor([1])
+    for f, args in (
+        (torch.mm, (real(4, 4), half)),
+        (F.linear, (real(2, 4), half)),
+        (F.linear, (real(2, 4), real(4, 4), half[0])),
+        (torch.bmm, (real(1, 4, 4), half[None])),
+        (torch.mv, (real(4, 4), half[0])),
+        (torch.mm, (torch.ones(4, 4, dtype=torch.int64), real(4, 4))),
+        (lambda c, i, v: c.index_copy(0, i, v), (real(4, 4), ids, half[:1])),
+        (lambda c, i, v: torch.index_put(c, (i,), v), (real(4, 4), ids, half[:1])),
+    ):
+        with pytest.raises((RuntimeError, IndexError), match="dtype|scalar type|same type"):
+            f(*args)
+        torch._dynamo.reset()
+        step = torch.compile(f, backend=backend, options={"target": "reference", "cache": False})
+        with pytest.raises((RuntimeError, IndexError), match="dtype|scalar type|same type"):
+            step(*args)
+
+
 def test_narrow_integers_wrap_inside_a_chain() -> None:
     def chain(x, y):
         return (x + y) // 2, (x * y) > 100, (x - y).float(), x.int() * y.int()
