@@ -88,4 +88,5 @@ def check(program: Program) -> Certificate:
 def _refuse(program: Program, findings: Findings) -> None:
     if findings:
         total = sum(findings.counts.values())
-        raise CheckError(f"program {program.name} is refused for {total} reason{'s' if total > 1 else ''}:\n  {findings.text()}")
+        reasons = f"{total} reason{'s' if total > 1 else ''}"
+        raise CheckError(f"program {program.name} is refused for {reasons}:\n  {findings.text()}")

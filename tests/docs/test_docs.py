@@ -24,6 +24,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 REGION = re.compile(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", re.DOTALL)
+(SUBCOMMANDS,) = (a.choices for a in make_parser()._actions if a.choices)
 each_page = pytest.mark.parametrize("page", DOCS, ids=lambda p: p.name)
 
 
@@ -98,15 +99,13 @@ def test_make_targets_and_modules_exist(page: Path):
 def test_command_lines_are_accepted(page: Path):
     for command in commands(page):
         command = command.rsplit("| ", 1)[-1]
-        if re.match("onelaunch (generate|program) ", command) and "..." not in command:
+        if re.match(f"onelaunch ({'|'.join(SUBCOMMANDS)}) ", command) and "..." not in command:
             make_parser().parse_args(shlex.split(command)[1:])  # raises UserError
 
 
-@pytest.mark.parametrize("name", ["generate", "program"])
+@pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_the_page_of_the_command_line_has_every_option(name: str):
-    (commands_action,) = (a for a in make_parser()._actions if hasattr(a, "choices") and a.choices)
-    assert set(commands_action.choices) == {"generate", "program"}
-    actions = [a for a in commands_action.choices[name]._actions if a.dest != "help"]
+    actions = [a for a in SUBCOMMANDS[name]._actions if a.dest != "help"]
     wanted = {(a.option_strings or [a.metavar])[0]: a.default for a in actions}
     found = {row[0].strip("`").split()[0]: row[1] for row in rows(ROOT / "docs/cli.md", f"## onelaunch {name}")[1:]
              if row[0].startswith("`")}  # fmt: skip
