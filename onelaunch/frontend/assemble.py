@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch.fx import Graph
 from torch.fx import GraphModule
 from torch.fx import Node
@@ -94,7 +95,13 @@ class _Made:
             self.refused.append(of_graph(" ".join(str(e).split())))
             return module.forward
         self.segments.append(segment)
-        return segment if self.strict else _or_torch(segment, module.forward)
+        return segment if self.strict or not _has_symbols(module) else _or_torch(segment, module.forward)
+
+
+def _has_symbols(module: GraphModule) -> bool:
+    """Whether sizes vary from call to call, so that a later call may need another program."""
+    values = (n.meta.get("val") for n in module.graph.nodes if n.op == "placeholder")
+    return any(isinstance(s, torch.SymInt) for v in values for s in (v, *getattr(v, "shape", ())))
 
 
 def _or_torch(segment: Segment, torch_run: Runner) -> Runner:

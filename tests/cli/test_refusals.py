@@ -28,7 +28,7 @@ def refused(outcome, *words: str) -> None:
         (["generate", "x", "--max-new-tokens", "many"], ["--max-new-tokens", "'many'"]),
         (["generate", "x", "--max-new-tokens", "0"], ["max-new-tokens 0", "from 1 up"]),
         (["generate", "x", "--max-new-tokens", "-5"], ["max-new-tokens -5", "from 1 up"]),
-        (["generate", "x", "--target", "tpu"], ["'tpu'", "auto, cpu, reference"]),
+        (["generate", "x", "--target", "tpu"], ["'tpu'", "auto, cpu, cuda, reference"]),
         (["generate", "x", "--temperature", "-0.5"], ["-0.5", "from 0"]),
         (["generate", "x", "--temperature", "nan"], ["nan", "from 0"]),
         (["generate", "x", "--top-p", "0"], ["top-p 0.0", "above 0"]),

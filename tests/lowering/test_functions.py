@@ -198,11 +198,11 @@ def test_types_that_torch_does_not_mix_are_refused_as_in_torch() -> None:
         (lambda c, i, v: c.index_copy(0, i, v), (real(4, 4), ids, half[:1])),
         (lambda c, i, v: torch.index_put(c, (i,), v), (real(4, 4), ids, half[:1])),
     ):
-        with pytest.raises((RuntimeError, IndexError), match="dtype|scalar type|same type"):
+        with pytest.raises((RuntimeError, IndexError), match=r"dtype|scalar type|same type"):
             f(*args)
         torch._dynamo.reset()
         step = torch.compile(f, backend=backend, options={"target": "reference", "cache": False})
-        with pytest.raises((RuntimeError, IndexError), match="dtype|scalar type|same type"):
+        with pytest.raises((RuntimeError, IndexError), match=r"dtype|scalar type|same type"):
             step(*args)
 
 

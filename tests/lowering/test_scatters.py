@@ -94,6 +94,9 @@ def test_what_is_added_to_places_that_meet_is_added_to_what_was_there(target: st
     assert_same(add, real(9), MEETING, real(6), target=target, calls=2)
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="this torch gives equal sizes different symbols, and the check refuses the store"
+)
 def test_sizes_that_change() -> None:
     step = compiled(copied, dynamic=True)
     for places in (APART, MEETING):
