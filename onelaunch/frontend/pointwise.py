@@ -37,9 +37,7 @@ def _gelu(x: Expr, approximate: str = "none") -> Expr:
     half = build.mul(x, _like(0.5, x))
     if approximate == "tanh":
         cube = build.mul(build.mul(x, x), x)
-        inner = build.mul(
-            _like(math.sqrt(2 / math.pi), x), build.add(x, build.mul(_like(0.044715, x), cube))
-        )
+        inner = build.mul(_like(math.sqrt(2 / math.pi), x), build.add(x, build.mul(_like(0.044715, x), cube)))
         return build.mul(half, build.add(_like(1.0, x), pointwise(Op.TANH, inner)))
     return build.mul(half, build.add(_like(1.0, x), pointwise(Op.ERF, build.mul(x, _like(math.sqrt(0.5), x)))))
 

@@ -38,9 +38,7 @@ def _embedding(low: Lowering, weight: Any, ids: Any, *_: Any) -> Value:
 def _index_select(low: Lowering, x: Any, dim: Any, ids: Any) -> Value:
     source, rows = low.value(x), low.value(ids)
     d = low.static(dim) % len(source.shape)
-    return low.emit(
-        meta(low), lambda i: low.at(source, moved(i, d, build.cast(low.at(rows, i[d : d + 1]), DType.I64)))
-    )
+    return low.emit(meta(low), lambda i: low.at(source, moved(i, d, build.cast(low.at(rows, i[d : d + 1]), DType.I64))))
 
 
 @rule("gather")

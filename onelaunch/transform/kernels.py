@@ -35,9 +35,7 @@ def kernel_of(nest: Nest, buffers: dict[str, Buffer]) -> tuple[Kernel, tuple[str
 
     moved = nest.map(lambda root: rewrite(root, move, memo))
     moved = dataclasses.replace(moved, target=operand[nest.target], dtype=buffers[nest.target].dtype)
-    operands = tuple(
-        Operand(operand[n], buffers[n].dtype, buffers[n].shape, buffers[n].strides) for n in names
-    )
+    operands = tuple(Operand(operand[n], buffers[n].dtype, buffers[n].shape, buffers[n].strides) for n in names)
     return Kernel(operands, moved), tuple(names)
 
 

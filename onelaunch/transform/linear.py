@@ -85,7 +85,5 @@ def _uncast(e: Expr) -> Expr:
 
 def plain_body(nest: Nest) -> Expr:
     """The body with contractions written as sums again."""
-    sums = {
-        build.acc(j): build.reduce("sum", c.var, build.mul(c.x, c.w)) for j, c in enumerate(nest.contractions)
-    }
+    sums = {build.acc(j): build.reduce("sum", c.var, build.mul(c.x, c.w)) for j, c in enumerate(nest.contractions)}
     return substitute(nest.body, sums)

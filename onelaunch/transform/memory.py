@@ -21,9 +21,7 @@ def lifetimes(touches: Sequence[Sequence[str]]) -> dict[str, tuple[int, int]]:
     return lives
 
 
-def layout(
-    sizes: dict[str, int], lives: dict[str, tuple[int, int]], alignment: int
-) -> tuple[dict[str, int], int]:
+def layout(sizes: dict[str, int], lives: dict[str, tuple[int, int]], alignment: int) -> tuple[dict[str, int], int]:
     """(offset of each buffer, bytes in all): first fit by the beginning of life, lowest offset first."""
     offsets: dict[str, int] = {}
     placed: list[tuple[int, int, str]] = []  # offset, end, name
@@ -45,9 +43,7 @@ def layout(
     return offsets, total
 
 
-def sharing(
-    sizes: dict[str, int], offsets: dict[str, int], lives: dict[str, tuple[int, int]]
-) -> dict[str, list[str]]:
+def sharing(sizes: dict[str, int], offsets: dict[str, int], lives: dict[str, tuple[int, int]]) -> dict[str, list[str]]:
     """For each buffer, the last earlier users of its bytes (who came after all users before them)."""
     found: dict[str, list[str]] = {}
     owners: list[tuple[int, int, str]] = []  # disjoint byte ranges and their last user

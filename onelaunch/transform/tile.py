@@ -81,9 +81,7 @@ def _splittable(nest: Nest) -> list[int]:
     reductions = [e for root in (nest.body, *nest.index) for e in walk(root) if e.op is Op.REDUCE]
     stored = [i for i in nest.index if not loads(i)]
     return [
-        n
-        for n, v in enumerate(nest.vars)
-        if all(v in r.free for r in reductions) and any(v in i.free for i in stored)
+        n for n, v in enumerate(nest.vars) if all(v in r.free for r in reductions) and any(v in i.free for i in stored)
     ]
 
 
