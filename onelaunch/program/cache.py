@@ -54,6 +54,16 @@ def open_cache(folder: Path | None = None, limit: int = LIMIT) -> Cache | None:
     None, after one warning that says why, where the folder cannot be created or written, belongs to someone else, or
     can be written by others.
     """
+    found, reason = examine(folder)
+    if found is not None and reason is None:
+        return Cache(found, limit)
+    _warn_once(f"programs are not kept on disk: cache folder {folder or ''}: {reason}")
+    return None
+
+
+def examine(folder: Path | None = None) -> tuple[Path | None, str | None]:
+    """The cache folder (None: the default one), created if absent, and why it cannot be used; None: it can."""
+    found: Path | None = None
     try:
         found = (default_folder() if folder is None else folder).expanduser()
         found.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,12 +71,9 @@ def open_cache(folder: Path | None = None, limit: int = LIMIT) -> Cache | None:
         reason = _distrust(found.stat())
         if reason is None and not os.access(found, os.R_OK | os.W_OK | os.X_OK):
             reason = "it cannot be written"
-        if reason is None:
-            return Cache(found, limit)
     except (OSError, RuntimeError) as error:
         reason = str(error)
-    _warn_once(f"programs are not kept on disk: cache folder {folder or ''}: {reason}")
-    return None
+    return found, reason
 
 
 def _distrust(found: os.stat_result) -> str | None:

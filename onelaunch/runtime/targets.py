@@ -43,16 +43,22 @@ def resolve(name: str, tensors: Iterable[object]) -> tuple[str, str | None]:
     found = next((t for t in tensors if isinstance(t, torch.Tensor) and t.device.type == "cuda"), None)
     if name != "auto" or found is None:
         return name, None
+    reason = reason_against_cuda(found.device.index)
+    return ("cuda", None) if reason is None else (name, reason)
+
+
+def reason_against_cuda(index: int | None = None) -> str | None:
+    """Why ``auto`` leaves arguments on this GPU (None: the current one) to torch; None: it compiles for it."""
     from onelaunch.targets.cuda import compiler
     from onelaunch.targets.cuda import device
 
-    reason = device.reason_against(found.device.index)
+    reason = device.reason_against(index)
     if reason is None:
         try:
             compiler.version()
         except CompilerError as error:
             reason = str(error)
-    return ("cuda", None) if reason is None else (name, reason)
+    return reason
 
 
 def _cuda() -> Target:
