@@ -12,7 +12,8 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, 2 after an error the user can mend, 130 after Ctrl-C.
+    """Run the command and return its exit status: 0, 1 where ``doctor`` finds no compiled target that works, 2 after an
+    error the user can mend, 130 after Ctrl-C.
 
     Errors raised on purpose are one line on standard error; anything else is our bug and keeps its traceback.
     """
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars would run through ours
     try:
         given = make_parser().parse_args(arguments)
-        given.run(given)
+        return given.run(given) or 0
     except OnelaunchError as error:
         print(f"onelaunch: error: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_ERROR

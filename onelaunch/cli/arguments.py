@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import onelaunch
 from onelaunch.cli import artifact
+from onelaunch.cli import doctor
 from onelaunch.cli.generate import Request
 from onelaunch.cli.generate import run
 from onelaunch.errors import UserError
@@ -22,12 +23,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> Parser:
-    """The whole command line. Parsed arguments carry ``run``, the function that does the work."""
+    """The whole command line. Parsed arguments carry ``run``, which does the work and may return an exit status."""
     parser = Parser(prog="onelaunch", description="Compiles a model's decode step into one launch.")
     parser.add_argument("--version", action="version", version=f"onelaunch {onelaunch.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="text from a real model", description=GENERATE))
     _add_program(commands.add_parser("program", help="look at a saved program", description=PROGRAM))
+    _add_doctor(commands.add_parser("doctor", help="what works on this machine, and why not", description=DOCTOR))
     return parser
 
 
@@ -76,3 +78,16 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
 
 def _program(given: argparse.Namespace) -> None:
     artifact.run(artifact.Request(**{name: value for name, value in vars(given).items() if name != "run"}))
+
+
+DOCTOR = """Say what of this machine works with onelaunch, what does not, and why. A tiny program is really compiled and
+run. The exit status is 0 if a compiled target works, otherwise 1."""
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object instead of a table")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    return doctor.run(given.as_json)
