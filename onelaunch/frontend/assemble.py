@@ -18,6 +18,7 @@ from onelaunch.errors import CheckError
 from onelaunch.errors import UnsupportedError
 from onelaunch.frontend.calling import Runner
 from onelaunch.frontend.calling import finishing
+from onelaunch.frontend.calling import or_torch
 from onelaunch.frontend.capture import Capture
 from onelaunch.frontend.capture import placeholders
 from onelaunch.frontend.fallback import Fallback
@@ -95,26 +96,13 @@ class _Made:
             self.refused.append(of_graph(" ".join(str(e).split())))
             return module.forward
         self.segments.append(segment)
-        return segment if self.strict or not _has_symbols(module) else _or_torch(segment, module.forward)
+        return segment if self.strict or not _has_symbols(module) else or_torch(segment, module.forward)
 
 
 def _has_symbols(module: GraphModule) -> bool:
     """Whether sizes vary from call to call, so that a later call may need another program."""
     values = (n.meta.get("val") for n in module.graph.nodes if n.op == "placeholder")
     return any(isinstance(s, torch.SymInt) for v in values for s in (v, *getattr(v, "shape", ())))
-
-
-def _or_torch(segment: Segment, torch_run: Runner) -> Runner:
-    """``segment``, and torch for calls whose sizes need a program that turns out to be unsupported."""
-
-    def run(*args: Any) -> Sequence[Any]:
-        try:
-            return segment(*args)
-        except (UnsupportedError, CheckError) as e:  # raised before anything has run
-            log.warning("left to torch for the sizes of this call: %s", " ".join(str(e).split()))
-            return torch_run(*args)
-
-    return run
 
 
 def _narrow(module: GraphModule, wanted: list[Node]) -> None:

@@ -15,6 +15,7 @@ from onelaunch.frontend.assemble import Assembly
 from onelaunch.frontend.calling import announcing
 from onelaunch.frontend.calling import bind
 from onelaunch.frontend.calling import finishing
+from onelaunch.frontend.calling import or_torch
 from onelaunch.frontend.calling import without_gradients
 from onelaunch.frontend.capture import Capture
 from onelaunch.frontend.fingerprint import FingerprintError
@@ -29,6 +30,7 @@ class Entry:
 
     def __init__(self, gm: GraphModule, inputs: Sequence[Any], options: Options) -> None:
         self.options = options
+        self.in_torch = gm.forward
         self.sizes = [i for i in inputs if isinstance(i, torch.SymInt)]
         self.inputs = len(inputs)
         self.key = self._key(gm, inputs) if options.cache else None
@@ -52,6 +54,8 @@ class Entry:
             log.warning("a stored plan is compiled again: %s", e)
             return None
         run = finishing(bind(segment, found.tensors), found.results)
+        if self.sizes and self.options.fallback != "error":  # a later call may need a program that is unsupported
+            run = or_torch(run, self.in_torch)
         run = announcing(without_gradients(run), found.written)
         return Assembly(run, [segment], [], 0, list(found.results))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from collections.abc import Sequence
 from operator import itemgetter
@@ -9,10 +10,13 @@ from typing import Any
 
 import torch
 
+from onelaunch.errors import CheckError
+from onelaunch.errors import UnsupportedError
 from onelaunch.frontend.results import Result
 from onelaunch.frontend.results import is_identity
 
 Runner = Callable[..., Sequence[Any]]
+log = logging.getLogger(__name__)
 
 
 def bind(run: Runner, tensors: Sequence[torch.Tensor]) -> Runner:
@@ -65,3 +69,16 @@ def without_gradients(run: Runner) -> Runner:
             return run(*args)
 
     return quiet
+
+
+def or_torch(run: Runner, torch_run: Runner) -> Runner:
+    """``run``, and torch for calls whose sizes need a program that turns out to be unsupported."""
+
+    def attempt(*args: Any) -> Sequence[Any]:
+        try:
+            return run(*args)
+        except (UnsupportedError, CheckError) as e:  # raised before anything has run
+            log.warning("left to torch for the sizes of this call: %s", " ".join(str(e).split()))
+            return torch_run(*args)
+
+    return attempt

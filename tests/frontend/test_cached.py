@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from onelaunch.errors import UnsupportedError
 from onelaunch.frontend import compiler
 from onelaunch.frontend.options import parse
 
@@ -100,6 +101,27 @@ def test_symbolic_sizes_and_their_guards(store):
             torch.testing.assert_close(step(x, n), f(x, n))
     hits = [c.record.plan_hit for c in done]
     assert hits == [False] * (len(hits) // 2) + [True] * (len(hits) // 2) and len(hits) >= 4
+
+
+def test_after_a_hit_sizes_without_a_program_are_left_to_torch(store, monkeypatch):
+    """As they are where the graph was compiled."""
+
+    def f(x):
+        x.add_(1)
+        return x * 2
+
+    done = []
+    for _ in range(2):
+        step = compiled(f, done, dynamic=True)
+        step(torch.ones(6, 3))
+    assert done[-1].record.plan_hit
+
+    def refuse(*_):
+        raise UnsupportedError("refused")
+
+    monkeypatch.setattr(type(store.harness.segments[-1]), "__call__", refuse)
+    x = torch.ones(9, 3)
+    assert torch.equal(step(x), torch.full((9, 3), 4.0)) and torch.equal(x, torch.full((9, 3), 2.0))
 
 
 def test_guards_that_tracing_adds_hold_after_a_hit(store, monkeypatch):
