@@ -24,29 +24,23 @@ def agree(configuration, batch, target):
     return counts
 
 
-@pytest.mark.parametrize(("number", "name"), list(enumerate(c.name for c in PROMISED)))
-def test_reference(number, name):
-    counts = agree(BY_NAME[name], batch=(1, 4)[number % 2], target="reference")
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", [c.name for c in PROMISED])
+def test_reference(name, batch):
+    counts = agree(BY_NAME[name], batch, target="reference")
     slides = getattr(BY_NAME[name].config(), "sliding_window", None)
     assert slides or counts.graphs == 1
 
 
+@pytest.mark.parametrize(("number", "name"), list(enumerate(c.name for c in PROMISED)))
+def test_cpu(number, name):
+    agree(BY_NAME[name], batch=(4, 1)[number % 2], target="cpu")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "name"), list(enumerate(c.name for c in PROMISED)))
-def test_reference_other_batch(number, name):
-    agree(BY_NAME[name], batch=(4, 1)[number % 2], target="reference")
-
-
-@pytest.mark.parametrize(("name", "batch"), [("Llama", 4), ("Gemma 2", 1), ("GPT-2", 4), ("OPT", 1)])
-def test_cpu(name, batch):
-    agree(BY_NAME[name], batch, target="cpu")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("name", [c.name for c in PROMISED])
-def test_cpu_all(name, batch):
-    agree(BY_NAME[name], batch, target="cpu")
+def test_cpu_other_batch(number, name):
+    agree(BY_NAME[name], batch=(1, 4)[number % 2], target="cpu")
 
 
 def test_length_is_not_capacity():
