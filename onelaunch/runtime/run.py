@@ -28,8 +28,9 @@ class Runner:
         """
         self.program = program
         self._made = Maker(options if isinstance(options, Options) else parse(options)).build(program)
-        self.device = device_of(self._made.executable)
-        self._binding = Binding(program, self._made.executable, self.device)
+        self.executable = self._made.executable
+        self.device = device_of(self.executable)
+        self._binding = Binding(program, self.executable, self.device)
 
     def __call__(
         self, arguments: Sequence[torch.Tensor], symbols: Mapping[str, int] | None = None

@@ -91,6 +91,13 @@ class CpuExecutable:
             self._runtime.onelaunch_set_trace(self._handle, ctypes.addressof(self._trace))
         return self._trace
 
+    def times(self) -> list[tuple[int, int, int]]:
+        """(arrived, began, ended) of every task of the last launch since ``trace``; they are forgotten then."""
+        stamps = self.trace()
+        found = [(s.arrived, s.began, s.ended) for s in stamps[: len(self.program.tasks)]]
+        ctypes.memset(stamps, 0, ctypes.sizeof(stamps))
+        return found
+
     def _error(self, record: LaunchRecord, symbols: Sequence[int]) -> Exception:
         program = self.program
         if record.status == THREADS:
