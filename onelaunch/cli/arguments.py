@@ -9,6 +9,7 @@ from typing import NoReturn
 import onelaunch
 from onelaunch.cli import artifact
 from onelaunch.cli import doctor
+from onelaunch.cli import trace
 from onelaunch.cli.generate import Request
 from onelaunch.cli.generate import run
 from onelaunch.errors import UserError
@@ -29,6 +30,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="text from a real model", description=GENERATE))
     _add_program(commands.add_parser("program", help="look at a saved program", description=PROGRAM))
+    _add_trace(commands.add_parser("trace", help="when every task of a launch ran", description=TRACE))
     _add_doctor(commands.add_parser("doctor", help="what works on this machine, and why not", description=DOCTOR))
     return parser
 
@@ -78,6 +80,31 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
 
 def _program(given: argparse.Namespace) -> None:
     artifact.run(artifact.Request(**{name: value for name, value in vars(given).items() if name != "run"}))
+
+
+TRACE = """Run decode steps of a model, or a saved program, and record when each task ran. Writes a trace for
+ui.perfetto.dev and a picture, and ends with a table of what each kind of op took."""
+
+
+def _add_trace(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("question", nargs="?", metavar="PROMPT", help="the same as --prompt")
+    add("--prompt", help="what to say before the steps that are recorded; default: a short question")
+    add("--model", metavar="PATH", help="a .gguf file or a folder of a transformers model; default: the packaged one")
+    add("--batch", type=Path, metavar="FILE", help="a text file with one prompt a line, all decoded together")
+    add("--raw", action="store_true", help="continue the text as it is, without the chat template")
+    add("--program", type=Path, metavar="FILE", help="a saved program on made-up arguments, instead of a model")
+    add("--target", default="auto", help="what it runs on: auto (the default), cpu or cuda")
+    add("--steps", type=int, default=8, metavar="N", help="launches that are recorded (%(default)s)")
+    add("--out", type=Path, default=Path("trace"), metavar="PATH", help="write PATH.json and PATH.svg (%(default)s)")
+    add("--json", action="store_true", dest="as_json", help="print one JSON object instead of the table")
+    parser.set_defaults(run=_trace)
+
+
+def _trace(given: argparse.Namespace) -> None:
+    values = {name: value for name, value in vars(given).items() if name not in ("run", "question", "prompt")}
+    prompts = [text for text in (given.question, given.prompt) if text is not None]
+    trace.run(trace.Request(prompts=prompts, **values))
 
 
 DOCTOR = """Say what of this machine works with onelaunch, what does not, and why. A tiny program is really compiled and

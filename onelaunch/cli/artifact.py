@@ -61,21 +61,31 @@ def _summary(program: Program) -> list[str]:
 
 def _launch(program: Program, target: str, launches: int) -> str:
     """Launch on made-up arguments: how long it takes, not what comes out."""
-    from onelaunch.frontend.options import Options
-    from onelaunch.runtime.run import Runner
+    made_up = MadeUp(program, target)
+    taken = [1e3 * made_up.launch() for _ in range(launches)]
+    return f"launched {launches} times on made-up arguments: {statistics.median(taken):.3f} ms in the median"
 
-    runner = Runner(program, Options(target=target, cache=False))
-    symbols = {s.name: s.maximum for s in program.symbols}
-    arguments = _arguments(runner, symbols)
-    taken = []
-    for _ in range(launches):
-        for tensor in arguments:
+
+class MadeUp:
+    """A program with made-up arguments, ready to be launched."""
+
+    def __init__(self, program: Program, target: str) -> None:
+        """Raises CheckError where the program has no certificate, CompilerError where it cannot be built."""
+        from onelaunch.frontend.options import Options
+        from onelaunch.runtime.run import Runner
+
+        self.runner = Runner(program, Options(target=target, cache=False))
+        self._symbols = {s.name: s.maximum for s in program.symbols}
+        self._arguments = _arguments(self.runner, self._symbols)
+
+    def launch(self) -> float:
+        """Launch once; returns its wall seconds."""
+        for tensor in self._arguments:
             if not tensor.is_floating_point():  # a counter that each launch raises would leave its cache
                 tensor.zero_()
         start = time.perf_counter()
-        runner(arguments, symbols)
-        taken.append(1e3 * (time.perf_counter() - start))
-    return f"launched {launches} times on made-up arguments: {statistics.median(taken):.3f} ms in the median"
+        self.runner(self._arguments, self._symbols)
+        return time.perf_counter() - start
 
 
 def _arguments(runner: Runner, symbols: dict[str, int]) -> list[torch.Tensor]:

@@ -35,8 +35,8 @@ def run(request: Request) -> None:
     """Do it. Everything that can be refused without loading the model is refused first."""
     _check(request)
     chats = _chats(request)
-    _need("rich", "cli")
-    _need("transformers", "models")
+    need("generate", "rich", "cli")
+    need("generate", "transformers", "models")
     from onelaunch.cli.session import Session  # rich, torch and transformers load here, not for a mistyped option
 
     session = Session(request)
@@ -49,9 +49,10 @@ def run(request: Request) -> None:
     session.conclude()
 
 
-def _need(package: str, extra: str) -> None:
+def need(command: str, package: str, extra: str) -> None:
+    """Raise a ``UserError`` that says how to get a package which the command needs, if it is absent."""
     if importlib.util.find_spec(package) is None:
-        raise UserError(f"generate needs the package {package}: pip install 'onelaunch[{extra}]'")
+        raise UserError(f"{command} needs the package {package}: pip install 'onelaunch[{extra}]'")
 
 
 def _check(request: Request) -> None:

@@ -38,6 +38,15 @@ def snapshot() -> dict[int, int]:
     return {id(segment): segment.launches for record in records() for segment in record.live}
 
 
+def executables_used(before: dict[int, int]) -> list[Any]:
+    """What runs the programs of the segments launched since ``before``."""
+    from onelaunch.frontend.stats import records
+
+    live = [segment for record in records() for segment in record.live]
+    used = [segment for segment in live if segment.launches > before.get(id(segment), 0)]
+    return [binding.executable for segment in used for binding in getattr(segment, "bindings", ())]
+
+
 def programs_used(before: dict[int, int]) -> ProgramUse | None:
     """What ran since ``before``; None if no program was launched."""
     from onelaunch.frontend.stats import records

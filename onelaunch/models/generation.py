@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -121,6 +122,18 @@ class Generator:
         start = time.perf_counter()
         self._one_step(state, Sampler())
         return time.perf_counter() - start
+
+    @torch.no_grad()
+    def decode(self, prompts: list[list[int]], steps: int) -> Iterator[int]:
+        """Make so many decode steps after the prompts, greedily and past stop tokens; yields a number after each.
+
+        Raises a ``UserError`` as ``generate`` does.
+        """
+        state = self._state(prompts, steps)
+        state.tokens = Sampler()(state.prefill())
+        for number in range(steps):
+            self._one_step(state, Sampler())
+            yield number
 
     def _state(self, prompts: list[list[int]], max_new_tokens: int) -> DecodeState:
         self.check(prompts, max_new_tokens)
