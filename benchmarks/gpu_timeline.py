@@ -3,6 +3,7 @@
 Each task's times are taken inside the kernel (32 ns resolution). A row is one kernel of the program, over all its ops:
 ``step`` is by how much an op's last signal comes after that of the op before it in time, so the steps add up to the
 launch; ``seen`` is from the last signal that a task waits for to its beginning; ``run`` and ``signal`` are its own.
+``--out PATH`` writes the last launch as ``onelaunch trace`` does: PATH.json for Perfetto and PATH.svg.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import argparse
 import collections
 import statistics
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.gpu_step import SHAPES
 from benchmarks.gpu_step import Step
+from onelaunch.cli.trace import write
 from onelaunch.frontend import stats
 from onelaunch.frontend.backend import backend
 from onelaunch.program.program import Program
+from onelaunch.runtime.recorder import Recorder
 
 
 @torch.no_grad()
@@ -30,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--context", type=int, default=178)
     parser.add_argument("--layers", type=int)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     step = Step(SHAPES[given.shape], given.batch, given.context, given.layers)
     settings: dict[str, Any] = {"target": "cuda", "fallback": "error", "cache": False}
@@ -43,6 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         step.run(call)
     binding.executable.synchronize()
     print_table(binding.program, stamps.cpu())
+    if given.out is not None:
+        recorded = Recorder(binding.executable, fresh=False).take()
+        assert recorded is not None, "five launches have just been recorded"
+        print("written:", *write(recorded, given.out, f"shape {given.shape}, batch {given.batch}, at {given.context}"))
     return 0
 
 

@@ -94,7 +94,7 @@ def _add_trace(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=Path, metavar="FILE", help="a text file with one prompt a line, all decoded together")
     add("--raw", action="store_true", help="continue the text as it is, without the chat template")
     add("--program", type=Path, metavar="FILE", help="a saved program on made-up arguments, instead of a model")
-    add("--target", default="auto", help="what it runs on: auto (the default), cpu or cuda")
+    add("--target", default="auto", help="what it runs on: auto (the default), cpu; cuda with --program")
     add("--steps", type=int, default=8, metavar="N", help="launches that are recorded (%(default)s)")
     add("--out", type=Path, default=Path("trace"), metavar="PATH", help="write PATH.json and PATH.svg (%(default)s)")
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of the table")

@@ -56,6 +56,8 @@ def _check(request: Request) -> list[list[conversation.Message]]:
         raise UserError("give one of PROMPT, --prompt and --batch, not several")
     if request.program is not None and (request.prompts or request.batch or request.model):
         raise UserError("--program takes no model and no prompt: its arguments are made up")
+    if request.program is None and request.target == "cuda":
+        raise UserError("--target cuda is accepted with --program: models are loaded into the memory of the CPU")
     if not request.out.parent.is_dir():
         raise UserError(f"the trace cannot be written to {request.out}: {request.out.parent} is not a folder")
     if request.batch is not None:
@@ -120,9 +122,6 @@ def _record(steps: Iterator[int], executables: Callable[[], list[Any]]) -> list[
 
 def _conclude(request: Request, launches: list[Timeline]) -> None:
     """Write the files of the launch of median length, and print its table."""
-    from onelaunch.program.chrome_trace import chrome_trace
-    from onelaunch.program.draw_timeline import draw_timeline
-
     order = sorted(range(len(launches)), key=lambda n: launches[n].nanoseconds)
     shown = order[(len(order) - 1) // 2]
     timeline = launches[shown]
@@ -131,15 +130,24 @@ def _conclude(request: Request, launches: list[Timeline]) -> None:
         f"launch {shown + 1} of {len(launches)} recorded, the median of {fastest:,.1f} to {slowest:,.1f} us; "
         f"target {request.target}, {timeline.program.machine}"
     )
-    base = request.out.with_suffix("") if request.out.suffix in (".svg", ".json") else request.out
-    files = [base.with_name(base.name + suffix) for suffix in (".json", ".svg")]
-    _write(files[0], json.dumps(chrome_trace(timeline)))
-    _write(files[1], draw_timeline(timeline, note))
+    files = write(timeline, request.out, note)
     if request.as_json:
         said = as_json(timeline) | {"launches_us": [t.nanoseconds / 1e3 for t in launches], "shown": shown}
         print(json.dumps(said | {"files": [str(file) for file in files]}, indent=1))
     else:
         print("\n".join([*table(timeline), note, *(f"written: {file}" for file in files)]))
+
+
+def write(timeline: Timeline, out: Path, note: str = "") -> list[Path]:
+    """Write ``<out>.json`` and ``<out>.svg``; returns the files. Raises UserError where the disk refuses."""
+    from onelaunch.program.chrome_trace import chrome_trace
+    from onelaunch.program.draw_timeline import draw_timeline
+
+    base = out.with_suffix("") if out.suffix in (".svg", ".json") else out
+    files = [base.with_name(base.name + suffix) for suffix in (".json", ".svg")]
+    _write(files[0], json.dumps(chrome_trace(timeline)))
+    _write(files[1], draw_timeline(timeline, note))
+    return files
 
 
 def _write(file: Path, content: str) -> None:

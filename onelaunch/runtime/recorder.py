@@ -30,8 +30,8 @@ class Traced(Protocol):
 class Recorder:
     """Turns recording on, and reads it after each launch."""
 
-    def __init__(self, executable: Executable) -> None:
-        """Raises UserError for a target that records nothing."""
+    def __init__(self, executable: Executable, fresh: bool = True) -> None:
+        """``fresh``: forget a launch that was recorded before. Raises UserError for a target that records nothing."""
         if not isinstance(executable, Traced):
             raise UserError(
                 f"{executable.program.name} runs on a target that records no times; accepted: --target cpu, cuda"
@@ -39,7 +39,8 @@ class Recorder:
         self.program = executable.program
         self._executable: Traced = executable
         executable.trace()
-        executable.times()
+        if fresh:
+            executable.times()
 
     def take(self) -> Timeline | None:
         """The last launch; None where there was none since the last call. Raises LaunchError if it ended early."""

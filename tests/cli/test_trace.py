@@ -58,6 +58,7 @@ def test_what_is_refused(command, file, tmp_path):
     refused(command("trace", "x", "--prompt", "y"), "one of PROMPT, --prompt and --batch")
     refused(command("trace", ""), "the prompt is empty")
     refused(command("trace", "x", "--program", file), "--program takes no model and no prompt")
+    refused(command("trace", "x", "--target", "cuda"), "--target cuda is accepted with --program")
     refused(command("trace", "--program", tmp_path / "none"), str(tmp_path / "none"), "No such file")
     refused(command("trace", "--program", file, "--target", "reference"), "records no times", "cpu, cuda")
     refused(command("trace", "--program", file, "--out", tmp_path / "absent" / "x"), str(tmp_path / "absent"), "folder")
