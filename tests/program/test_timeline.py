@@ -45,15 +45,26 @@ def test_the_queue_where_it_ended_later_than_the_event():
     assert [(s.task, s.cause) for s in path] == [(0, Cause.LAUNCH), (2, Cause.QUEUE), (4, Cause.QUEUE)]
 
 
-def test_the_signal_that_completed_the_value_and_no_later_one():
-    """Task 3 needs one of two signals: the first to come let it go, however late the second is."""
+def one_of_two(*queues):
+    """``two_ops`` on other queues, with task 3 waiting for one of two signals."""
     program = two_ops()
     tasks = list(program.tasks)
     tasks[3] = dataclasses.replace(tasks[3], waits=((0, 1),))
-    program = dataclasses.replace(program, tasks=tuple(tasks), queues=((0, 2, 4), (3, 1)))
-    times = [(100, 110, 200), (900, 910, 950), (200, 960, 970), (100, 210, 900), (970, 971, 1000)]
-    path = critical_path(timeline_of(program, times))
-    assert [(s.task, s.event) for s in path] == [(0, None), (3, (0, 1)), (1, None), (2, (0, 2)), (4, None)]
+    return dataclasses.replace(program, tasks=tuple(tasks), queues=queues)
+
+
+def test_the_signal_that_completed_the_value_and_no_later_one():
+    """The first signal let task 3 go, however late the second is."""
+    times = [(100, 110, 200), (100, 105, 900), (900, 905, 910), (200, 210, 300), (300, 301, 1000)]
+    path = critical_path(timeline_of(one_of_two((0, 3, 4), (1, 2)), times))
+    assert [s.task for s in path] == [0, 3, 4]
+
+
+def test_no_signal_of_a_task_that_began_later():
+    """Task 0 let task 3 go, and was interrupted before its stamp; meanwhile task 1 began and ended."""
+    times = [(100, 110, 700), (100, 500, 600), (700, 701, 800), (200, 210, 300), (300, 301, 1000)]
+    path = critical_path(timeline_of(one_of_two((0, 2), (3, 4), (1,)), times))
+    assert [(s.task, s.event) for s in path] == [(0, None), (3, (0, 1)), (4, None)]
 
 
 def test_a_stamp_that_comes_late():
