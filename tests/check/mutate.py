@@ -54,7 +54,7 @@ def dropped_wait(p: Program, rng: random.Random) -> Iterator[Program]:
 def lowered_threshold(p: Program, rng: random.Random) -> Iterator[Program]:
     for n, t in enumerate(p.tasks):
         for i, (e, v) in enumerate(t.waits):
-            for less in {v - 1, 0} - {v}:
+            for less in {max(v - 1, 0), 0} - {v}:  # a wait for nothing cannot be lowered
                 yield with_task(p, n, waits=(*t.waits[:i], (e, less), *t.waits[i + 1 :]))
 
 
