@@ -20,6 +20,7 @@ from onelaunch.program.program import maximum
 from onelaunch.targets.cpu.kernel import KernelWriter
 from onelaunch.targets.cpu.linear import INNER_BLOCK
 from onelaunch.targets.source.attention import DOT
+from onelaunch.targets.source.attention import open_group
 from onelaunch.targets.source.attention import plain
 from onelaunch.targets.source.attention import sharing
 from onelaunch.targets.source.attention import values_of
@@ -61,21 +62,11 @@ def write_attend(k: KernelWriter) -> None:
         if other is not axis:
             blocks.append(open_loop(k.writer, blocks[-1], other.loop()))
     if axis is not None:
-        blocks.append(_open_group(k, blocks[-1], axis, size))
+        blocks.append(open_group(k.writer, blocks[-1], axis, size))
     _write_group(k, a, blocks[-1], axis, size)
     for inner, outer in zip(reversed(blocks[1:]), reversed(blocks[:-1]), strict=True):
         outer.items.append(inner)
     return None
-
-
-def _open_group(k: KernelWriter, block: Block, axis: Axis, size: int) -> Block:
-    """The loop over groups of ``size`` queries; the axis' own variable stands for the first of each."""
-    low, high = (bare(k.writer.value(e, block)) for e in (axis.low, axis.high))
-    name = k.writer.variable_name(axis.variable)
-    step = f"{name} += {size}" if size > 1 else f"++{name}"
-    inner = Block(block, f"for (int64_t {name} = {low}; {name} < {high}; {step})", axis.variable)
-    inner.names[axis.variable] = name
-    return inner
 
 
 def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None, size: int) -> None:

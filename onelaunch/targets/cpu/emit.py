@@ -11,9 +11,9 @@ import dataclasses
 import re
 
 from onelaunch.program.program import Program
-from onelaunch.program.program import Role
 from onelaunch.targets.cpu.kernel import Code
 from onelaunch.targets.cpu.kernel import KernelWriter
+from onelaunch.targets.source.tiles import constant_operands
 from onelaunch.targets.source.tiles import tiles_of
 
 # Headers by the calls that need them; the others cost compile time.
@@ -55,10 +55,7 @@ def generate(program: Program) -> Source:
     """The source of all kernels of ``program``."""
     tiles = tiles_of(program)
     symbols = [s.name for s in program.symbols]
-    constant: list[set[int]] = [set(range(len(k.operands))) for k in program.kernels]
-    for task in program.tasks:
-        weights = {i for i, b in enumerate(task.operands) if program.buffers[b].role is Role.WEIGHT}
-        constant[task.kernel] &= weights
+    constant = constant_operands(program)
     codes = tuple(
         KernelWriter(i, kernel, symbols, tiles[i], constant[i]).write() for i, kernel in enumerate(program.kernels)
     )

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.nest import Kind
 from onelaunch.graph.nest import Nest
 from onelaunch.program.program import Kernel
 from onelaunch.program.program import Operand
-from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CPU
+from onelaunch.targets.source.kernel import KernelSource
 from onelaunch.targets.source.loops import Loop
-from onelaunch.targets.source.memory import Memory
 from onelaunch.targets.source.memory import Place
 from onelaunch.targets.source.nests import write_store
-from onelaunch.targets.source.tiles import Axis
-from onelaunch.targets.source.tiles import axes
-from onelaunch.targets.source.tiles import high_name
-from onelaunch.targets.source.tiles import low_name
-from onelaunch.targets.source.tiles import most
-from onelaunch.targets.source.tiles import offset
 from onelaunch.targets.source.writer import Writer
 from onelaunch.targets.source.writer import identifier
-
-__all__ = ["ALIGNMENT", "Code", "KernelWriter", "most", "offset"]
 
 ALIGNMENT = 64
 
@@ -39,30 +29,20 @@ class Code:
     scratch: int  # bytes
 
 
-class KernelWriter:
+class KernelWriter(KernelSource[Writer]):
     """A kernel's function while it is written."""
+
+    SYMBOL, BOUND = "args.symbols[{}]", "tile[{}]"
 
     def __init__(
         self, number: int, kernel: Kernel, symbols: list[str], tiles: list[tuple[tuple[int, int], ...]],
         constant: set[int],
     ) -> None:  # fmt: skip
-        self.number, self.kernel, self.nest, self.tiles, self.constant = number, kernel, kernel.nest, tiles, constant
-        names = {s: f"sym_{identifier(s)}" for s in symbols}
-        bounds = {n(i): n(i) for i in range(len(kernel.nest.vars)) for n in (low_name, high_name)}
-        self.writer = Writer(Memory(()), CPU, {**names, **bounds})
-        self.declarations: list[tuple[str, str]] = []
-        for i, operand in enumerate(kernel.operands):
-            self._declare(i, operand)
-        for i, s in enumerate(symbols):
-            self.declarations.append((names[s], f"const int64_t {names[s]} = args.symbols[{i}];"))
-        for i in range(len(kernel.nest.vars)):
-            for j, name in enumerate((low_name(i), high_name(i))):
-                self.declarations.append((name, f"const int64_t {name} = tile[{2 * i + j}];"))
-        self.axes: list[Axis] = axes(kernel, tiles)
-        self.body = Block(None)
+        super().__init__(number, kernel, symbols, tiles, constant, lambda memory, names: Writer(memory, CPU, names))
         self.scratch = 0
 
-    def _declare(self, number: int, operand: Operand) -> None:
+    def declare(self, number: int, operand: Operand) -> None:
+        """See ``KernelSource``."""
         name = self.writer.fresh(identifier(operand.name), numbered=False)
         const = "" if operand.name == self.nest.target else "const "
         type_text = f"{const}{CPU.storage[operand.dtype]}*"
@@ -102,20 +82,10 @@ class KernelWriter:
             self.write_epilogue(nest)
         lines = list(self.body.lines(1))
         signature = "const Args& args, const uint32_t* operands, const int64_t* tile"
-        run = self._function(f"void onelaunch_run_{self.number}({signature}, Scratch& scratch)", lines)
-        asked = self._function(f"void onelaunch_prefetch_{self.number}({signature})", prefetch) if prefetch else ""
+        run = self.function(f"void onelaunch_run_{self.number}({signature}, Scratch& scratch)", lines)
+        asked = self.function(f"void onelaunch_prefetch_{self.number}({signature})", prefetch) if prefetch else ""
         return Code(run, asked, self.scratch)
 
     def write_epilogue(self, nest: Nest) -> None:
         """The nest's own loops and store."""
         write_store(self.writer, self.body, self.loops(), nest.target, nest.index, nest.body)
-
-    def _function(self, head: str, lines: list[str]) -> str:
-        used = [] if not lines else list(lines)
-        text = "\n".join(used)
-        kept: list[str] = []
-        for name, declaration in reversed(self.declarations):
-            if re.search(rf"\b{re.escape(name)}\b", text):
-                kept.append(f"  {declaration}")
-                text = f"{declaration}\n{text}"
-        return "\n".join([f"{head} {{", *reversed(kept), *lines, "}"])

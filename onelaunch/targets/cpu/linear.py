@@ -17,8 +17,6 @@ from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Contraction
 from onelaunch.program.program import maximum
 from onelaunch.targets.cpu.kernel import KernelWriter
-from onelaunch.targets.cpu.kernel import most
-from onelaunch.targets.cpu.kernel import offset
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CPU
 from onelaunch.targets.source.matrix import Matrix
@@ -26,6 +24,8 @@ from onelaunch.targets.source.matrix import recognise
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import write_store
 from onelaunch.targets.source.printer import bare
+from onelaunch.targets.source.tiles import most
+from onelaunch.targets.source.tiles import offset
 
 TOKENS = 64  # of one call of the headers' products; more tokens take several calls
 INNER_BLOCK = 32  # linear.h pads the contraction to it

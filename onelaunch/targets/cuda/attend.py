@@ -23,6 +23,7 @@ from onelaunch.targets.cuda.kernel import KernelWriter
 from onelaunch.targets.cuda.nests import Steps
 from onelaunch.targets.cuda.nests import write_shared_store
 from onelaunch.targets.source.attention import DOT
+from onelaunch.targets.source.attention import open_group
 from onelaunch.targets.source.attention import plain
 from onelaunch.targets.source.attention import sharing
 from onelaunch.targets.source.attention import values_of
@@ -78,7 +79,7 @@ def write_attend(k: KernelWriter) -> None:
         if other is not axis:
             blocks.append(open_loop(k.writer, blocks[-1], other.loop()))
     if axis is not None:
-        blocks.append(_open_group(k, blocks[-1], axis, size))
+        blocks.append(open_group(k.writer, blocks[-1], axis, size))
     _write_group(k, a, rows, blocks[-1], axis, size)
     for inner, outer in zip(reversed(blocks[1:]), reversed(blocks[:-1]), strict=True):
         outer.items.append(inner)
@@ -132,16 +133,6 @@ def _in_place(k: KernelWriter, e: Expr, key: Expr, element: Expr, low: Expr) -> 
     for term, factor in parts.items():
         base = build.add(base, build.mul(term, build.const(factor)))
     return Rows(CUDA.storage[source.dtype], source.attr, base, stride)
-
-
-def _open_group(k: KernelWriter, block: Block, axis: Axis, size: int) -> Block:
-    """The loop over groups of ``size`` queries; the axis' own variable stands for the first of each."""
-    low, high = (bare(k.writer.value(e, block)) for e in (axis.low, axis.high))
-    name = k.writer.variable_name(axis.variable)
-    step = f"{name} += {size}" if size > 1 else f"++{name}"
-    inner = Block(block, f"for (int64_t {name} = {low}; {name} < {high}; {step})", axis.variable)
-    inner.names[axis.variable] = name
-    return inner
 
 
 def _write_group(

@@ -11,10 +11,10 @@ import re
 
 from onelaunch.errors import CompilerError
 from onelaunch.program.program import Program
-from onelaunch.program.program import Role
 from onelaunch.targets.cuda.kernel import ALIGNMENT
 from onelaunch.targets.cuda.kernel import Code
 from onelaunch.targets.cuda.kernel import KernelWriter
+from onelaunch.targets.source.tiles import constant_operands
 from onelaunch.targets.source.tiles import tiles_of
 
 ENTRY = "onelaunch_program"
@@ -121,10 +121,7 @@ def generate(program: Program) -> Source:
     """The source of all kernels of ``program``. Raises CompilerError for a program larger than a launch can carry."""
     tiles = tiles_of(program)
     symbols = [s.name for s in program.symbols]
-    constant: list[set[int]] = [set(range(len(k.operands))) for k in program.kernels]
-    for task in program.tasks:
-        weights = {i for i, b in enumerate(task.operands) if program.buffers[b].role is Role.WEIGHT}
-        constant[task.kernel] &= weights
+    constant = constant_operands(program)
     codes = tuple(
         KernelWriter(i, kernel, symbols, tiles[i], constant[i]).write() for i, kernel in enumerate(program.kernels)
     )

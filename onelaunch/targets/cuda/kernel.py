@@ -7,7 +7,6 @@ shared memory while there is room, then in global memory; nothing in it outlives
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
@@ -19,12 +18,9 @@ from onelaunch.targets.cuda.nests import write_shared_store
 from onelaunch.targets.cuda.writer import TeamWriter
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CUDA
-from onelaunch.targets.source.memory import Memory
+from onelaunch.targets.source.kernel import KernelSource
 from onelaunch.targets.source.memory import Place
 from onelaunch.targets.source.tiles import Axis
-from onelaunch.targets.source.tiles import axes
-from onelaunch.targets.source.tiles import high_name
-from onelaunch.targets.source.tiles import low_name
 from onelaunch.targets.source.writer import identifier
 
 ALIGNMENT = 128
@@ -42,31 +38,23 @@ class Code:
     scratch: int
 
 
-class KernelWriter:
+class KernelWriter(KernelSource[TeamWriter]):
     """A kernel's functions while they are written. ``constant``: operands that are weights in all tasks."""
+
+    SYMBOL, BOUND = "launch.symbols[{}]", "task.tile[{}]"
 
     def __init__(
         self, number: int, kernel: Kernel, symbols: list[str], tiles: list[tuple[tuple[int, int], ...]],
         constant: set[int],
     ) -> None:  # fmt: skip
-        self.number, self.kernel, self.nest, self.tiles, self.constant = number, kernel, kernel.nest, tiles, constant
-        names = {s: f"sym_{identifier(s)}" for s in symbols}
-        bounds = {n(i): n(i) for i in range(len(kernel.nest.vars)) for n in (low_name, high_name)}
-        self.writer = TeamWriter(Memory(()), CUDA, {**names, **bounds})
-        self.declarations: list[tuple[str, str]] = []
-        for i, operand in enumerate(kernel.operands):
-            self._declare(i, operand)
-        for i, s in enumerate(symbols):
-            self.declarations.append((names[s], f"const int64_t {names[s]} = launch.symbols[{i}];"))
-        for i in range(len(kernel.nest.vars)):
-            for j, name in enumerate((low_name(i), high_name(i))):
-                self.declarations.append((name, f"const int64_t {name} = task.tile[{2 * i + j}];"))
-        self.axes: list[Axis] = axes(kernel, tiles)
-        self.body = Block(None)
+        super().__init__(
+            number, kernel, symbols, tiles, constant, lambda memory, names: TeamWriter(memory, CUDA, names)
+        )
         self.stream: list[str] = []  # lines of the producer's function
         self.shared = self.scratch = 0
 
-    def _declare(self, number: int, operand: Operand) -> None:
+    def declare(self, number: int, operand: Operand) -> None:
+        """See ``KernelSource``."""
         name = self.writer.fresh(identifier(operand.name), numbered=False)
         type_text = f"{'' if operand.name == self.nest.target else 'const '}{CUDA.storage[operand.dtype]}"
         text = f"{type_text}* const {name} = operand<{type_text}>(launch, task, {number});"
@@ -105,21 +93,12 @@ class KernelWriter:
             self.write_epilogue(self.body, self.steps())
         common = "const Launch& launch, const Task& task"
         head = f"__device__ __noinline__ void run_{self.number}({common}, const Scratch& scratch, Ring& stages)"
-        run = self._function(head, list(self.body.lines(1)))
+        run = self.function(head, list(self.body.lines(1)))
         head = f"__device__ __forceinline__ void stream_{self.number}({common}, Source& producer)"
-        stream = self._function(head, self.stream) if self.stream else ""
+        stream = self.function(head, self.stream) if self.stream else ""
         return Code(run, stream, self.shared, self.scratch)
 
     def write_epilogue(self, block: Block, steps: list[Steps]) -> None:
         """The nest's own loops and store."""
         nest = self.nest
         write_shared_store(self.writer, block, steps, nest.target, nest.index, nest.body, walked=nest.walked)
-
-    def _function(self, head: str, lines: list[str]) -> str:
-        text = "\n".join(lines)
-        kept: list[str] = []
-        for name, declaration in reversed(self.declarations):
-            if re.search(rf"\b{re.escape(name)}\b", text):
-                kept.append(f"  {declaration}")
-                text = f"{declaration}\n{text}"
-        return "\n".join([f"{head} {{", *reversed(kept), *lines, "}"])

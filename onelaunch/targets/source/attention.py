@@ -10,7 +10,10 @@ from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import substitute
 from onelaunch.graph.nest import Attention
+from onelaunch.targets.source.block import Block
+from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.tiles import Axis
+from onelaunch.targets.source.writer import Writer
 
 DOT = Expr.make(Op.VAR, (build.const(1),), "dot", DType.F32)  # the scalar product, inside the score
 
@@ -50,6 +53,16 @@ def _periods(e: Expr, variable: Expr) -> list[int] | None:
         return node is not variable and all(visit(arg) for arg in node.args)
 
     return found if visit(e) else None
+
+
+def open_group(writer: Writer, block: Block, axis: Axis, size: int) -> Block:
+    """The loop over groups of ``size`` queries; the axis' own variable stands for the first of each."""
+    low, high = (bare(writer.value(e, block)) for e in (axis.low, axis.high))
+    name = writer.variable_name(axis.variable)
+    step = f"{name} += {size}" if size > 1 else f"++{name}"
+    inner = Block(block, f"for (int64_t {name} = {low}; {name} < {high}; {step})", axis.variable)
+    inner.names[axis.variable] = name
+    return inner
 
 
 def values_of(a: Attention) -> Expr:

@@ -8,6 +8,7 @@ from onelaunch.graph import build
 from onelaunch.graph.expr import Expr
 from onelaunch.program.program import Kernel
 from onelaunch.program.program import Program
+from onelaunch.program.program import Role
 from onelaunch.program.program import maximum
 from onelaunch.targets.source.loops import Loop
 from onelaunch.targets.source.loops import smaller
@@ -66,6 +67,14 @@ def tiles_of(program: Program) -> list[list[tuple[tuple[int, int], ...]]]:
     for task in program.tasks:
         found[task.kernel].setdefault(task.tile)
     return [list(f) for f in found]
+
+
+def constant_operands(program: Program) -> list[set[int]]:
+    """The operands of every kernel that are weights in all of its tasks, by kernel."""
+    found = [set(range(len(k.operands))) for k in program.kernels]
+    for task in program.tasks:
+        found[task.kernel] &= {i for i, b in enumerate(task.operands) if program.buffers[b].role is Role.WEIGHT}
+    return found
 
 
 def offset(axes: list[Axis]) -> Expr:
