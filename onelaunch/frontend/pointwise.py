@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from onelaunch.errors import UnsupportedError
 from onelaunch.graph import build
 from onelaunch.graph.build import const
 from onelaunch.graph.build import pointwise
@@ -34,6 +35,8 @@ def _scaled(x: Expr, alpha: Expr | None) -> Expr:
 
 
 def _gelu(x: Expr, approximate: str = "none") -> Expr:
+    if not x.dtype.is_float:
+        raise UnsupportedError(f"gelu of {x.dtype}: torch has none")
     half = build.mul(x, _like(0.5, x))
     if approximate == "tanh":
         cube = build.mul(build.mul(x, x), x)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from onelaunch.errors import UnsupportedError
 from onelaunch.frontend import views
 from onelaunch.frontend.aten import convert
 from onelaunch.frontend.aten import lower_pointwise
@@ -243,6 +244,8 @@ def _cumsum(low: Lowering, x: Any, dim: Any, **_: Any) -> Value:
 @rule("_softmax", "softmax", "_safe_softmax", "_log_softmax")
 def _softmax(low: Lowering, x: Any, dim: Any, *args: Any, **_: Any) -> Value:
     source = low.value(x)
+    if not meta(low).dtype.is_floating_point:
+        raise UnsupportedError(f"softmax to {meta(low).dtype}: torch has none")
     name = str(low.node.target)
     dtype = DType.F64 if source.dtype is DType.F64 else DType.F32
     d = low.static(dim) % max(len(source.shape), 1)

@@ -294,3 +294,11 @@ def test_a_number_that_is_written_in_a_roundabout_way(write) -> None:
     with torch.no_grad():
         step(x, real(3))
     assert x.item() == 1.0
+
+
+@pytest.mark.parametrize("f", [lambda x: torch.softmax(x, -1), torch.nn.functional.gelu], ids=["softmax", "gelu"])
+def test_functions_that_torch_has_for_no_integers_stay_in_torch(f) -> None:
+    torch._dynamo.reset()
+    step = torch.compile(f, backend=backend, options={"target": "reference", "cache": False})
+    with pytest.raises((RuntimeError, NotImplementedError), match="not implemented for 'Long'"):
+        step(torch.tensor([3, 4, 5]))
