@@ -125,18 +125,19 @@ def nvrtc() -> Finding:
         return Finding("nvrtc", State.ABSENT, "cuda-core is not installed: pip install 'onelaunch[cuda]'")
     from onelaunch.cli.trial import program
     from onelaunch.targets.cuda import compiler
+    from onelaunch.targets.cuda.architecture import TESTED
     from onelaunch.targets.cuda.emit import source
 
     try:
         version = compiler.version()
     except CompilerError as error:
         return Finding("nvrtc", State.ABSENT, str(error))
-    details = {"version": version, "architecture": compiler.ARCHITECTURE}
+    details = {"version": version, "architecture": TESTED.name}
     try:
         code, _ = compiler.compile_source(source(program()))
     except CompilerError as error:
         return Finding("nvrtc", State.BROKEN, f"{version}: {error}", details)
-    text = f"{version}; a tiny program compiles for {compiler.ARCHITECTURE} ({len(code):,} bytes)"
+    text = f"{version}; a tiny program compiles for {TESTED.name} ({len(code):,} bytes)"
     return Finding("nvrtc", State.OK, text, details)
 
 

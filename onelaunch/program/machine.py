@@ -34,14 +34,15 @@ def cpu(workers: int) -> Machine:
     )  # fmt: skip
 
 
-def cuda(workers: int = 132) -> Machine:
-    """A Hopper GPU with ``workers`` resident blocks (constants measured on one H200: docs/design.md).
+def cuda(workers: int = 132, name: str = "cuda-sm90a", bandwidth: float = 4600.0 / 132) -> Machine:
+    """A GPU with ``workers`` resident blocks, each with so much of the bandwidth (constants measured on one H200:
+    docs/design.md).
 
     A worker is a block of 256 computing threads: ``flops`` and ``transcendental`` are those of all of them in generated
     loops. ``dependency`` runs from the last product of one op to the first of the next.
     """
     return Machine(
-        name="cuda-sm90a", workers=workers, bandwidth=4600.0 / 132 * workers, flops=64.0, transcendental=0.06,
+        name=name, workers=workers, bandwidth=bandwidth * workers, flops=64.0, transcendental=0.06,
         dependency=2500.0, task=1100.0, activation=DType.F32, linear_rows=8, alignment=256, attend_parts=16,
         position=30.0, grain=200.0,
     )  # fmt: skip

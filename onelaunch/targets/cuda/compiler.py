@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from onelaunch.errors import CompilerError
+from onelaunch.targets.cuda.architecture import TESTED
 
 INCLUDE = Path(__file__).parent / "include"
-ARCHITECTURE = "sm_90a"
 STANDARD = "c++17"
 SOURCE, BINARY, ORIGIN = "program.cu", "program.cubin", "program.json"
 _REMEDY = "install onelaunch[cuda], or use another target"
@@ -44,32 +44,32 @@ def library_hash() -> str:
     return digest.hexdigest()
 
 
-def fingerprint() -> str:
+def fingerprint(architecture: str = TESTED.name) -> str:
     """Everything besides a source that its binary depends on."""
-    return f"{ARCHITECTURE} {STANDARD} {version()} {library_hash()}"
+    return f"{architecture} {STANDARD} {version()} {library_hash()}"
 
 
-def build(source: str, folder: Path) -> bytes:
+def build(source: str, folder: Path, architecture: str = TESTED.name) -> bytes:
     """The cubin of ``source``; one found in ``folder`` is reused if it was made from the same source, the same way."""
-    origin = json.dumps({"source": hashlib.sha256(source.encode()).hexdigest(), "compiler": fingerprint()})
+    origin = json.dumps({"source": hashlib.sha256(source.encode()).hexdigest(), "compiler": fingerprint(architecture)})
     binary, made_from = folder / BINARY, folder / ORIGIN
     if binary.is_file() and made_from.is_file() and made_from.read_text() == origin:
         return binary.read_bytes()
-    code = compile_source(source)[0]
+    code = compile_source(source, architecture)[0]
     (folder / SOURCE).write_text(source)
     binary.write_bytes(code)
     made_from.write_text(origin)
     return code
 
 
-def compile_source(source: str) -> tuple[bytes, str]:
+def compile_source(source: str, architecture: str = TESTED.name) -> tuple[bytes, str]:
     """(cubin, what ptxas says of registers, stack and spills). Raises CompilerError with the first lines of the log."""
     version()
     from cuda.core import Program
     from cuda.core import ProgramOptions
 
     options = ProgramOptions(
-        arch=ARCHITECTURE, std=STANDARD, include_path=str(INCLUDE), ptxas_options=["-v"], name="program"
+        arch=architecture, std=STANDARD, include_path=str(INCLUDE), ptxas_options=["-v"], name="program"
     )
     with tempfile.TemporaryFile("w+") as log:
         try:

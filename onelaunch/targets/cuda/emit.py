@@ -11,6 +11,8 @@ import re
 
 from onelaunch.errors import CompilerError
 from onelaunch.program.program import Program
+from onelaunch.targets.cuda.architecture import TESTED
+from onelaunch.targets.cuda.architecture import Architecture
 from onelaunch.targets.cuda.kernel import ALIGNMENT
 from onelaunch.targets.cuda.kernel import Code
 from onelaunch.targets.cuda.kernel import KernelWriter
@@ -18,7 +20,6 @@ from onelaunch.targets.source.tiles import constant_operands
 from onelaunch.targets.source.tiles import tiles_of
 
 ENTRY = "onelaunch_program"
-SHARED_LIMIT = 227 * 1024  # bytes of shared memory that a block may have (compute capability 9.0)
 STAGES_MOST, STAGES_LEAST = 10, 4
 STAGE_BYTES = 16384  # ring.cuh
 RECORDS = 16  # ring.cuh
@@ -117,18 +118,20 @@ extern "C" __global__ void __launch_bounds__(onelaunch::kBlock, 1)
 """
 
 
-def generate(program: Program) -> Source:
-    """The source of all kernels of ``program``. Raises CompilerError for a program larger than a launch can carry."""
+def generate(program: Program, architecture: Architecture = TESTED) -> Source:
+    """The source of all kernels of ``program``. Raises CompilerError for a program larger than a launch can carry, or
+    kernels that need more shared memory than the architecture has.
+    """
     tiles = tiles_of(program)
     symbols = [s.name for s in program.symbols]
     constant = constant_operands(program)
     codes = tuple(
         KernelWriter(i, kernel, symbols, tiles[i], constant[i]).write() for i, kernel in enumerate(program.kernels)
     )
-    return Source(codes, _shape(program, codes))
+    return Source(codes, _shape(program, codes, architecture))
 
 
-def _shape(program: Program, codes: tuple[Code, ...]) -> Shape:
+def _shape(program: Program, codes: tuple[Code, ...], architecture: Architecture) -> Shape:
     shared = max((c.shared for c in codes), default=0)
     shape = Shape(
         operands=max((len(k.operands) for k in program.kernels), default=1) or 1,
@@ -146,8 +149,12 @@ def _shape(program: Program, codes: tuple[Code, ...]) -> Shape:
         )
     if any(high >= 2**31 for t in program.tasks for _, high in t.tile):
         raise CompilerError(f"{program.name} has a loop of 2^31 steps or more, which task records do not hold")
-    stages = min(STAGES_MOST, (SHARED_LIMIT - shape.block_bytes - shared) // STAGE_BYTES)
-    assert stages >= STAGES_LEAST, f"{shared} bytes of kernels' memory leave {stages} stages"
+    stages = min(STAGES_MOST, (architecture.shared - shape.block_bytes - shared) // STAGE_BYTES)
+    if stages < STAGES_LEAST:
+        raise CompilerError(
+            f"{program.name} needs {shared:,} bytes of shared memory for its kernels; {architecture.name} leaves "
+            f"{architecture.shared - shape.block_bytes - STAGES_LEAST * STAGE_BYTES:,} for them"
+        )
     return dataclasses.replace(shape, stages=stages)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from onelaunch.errors import CompilerError
 from onelaunch.errors import OptionError
-from onelaunch.program import machine as machines
 from onelaunch.program.machine import Machine
 from onelaunch.program.program import Program
 from onelaunch.targets.cuda import compiler
@@ -15,7 +14,6 @@ from onelaunch.targets.cuda.emit import generate
 from onelaunch.targets.cuda.executable import CudaExecutable
 
 MOST_WORKERS = 1024
-H200 = 132  # multiprocessors
 
 
 class CudaTarget:
@@ -24,18 +22,19 @@ class CudaTarget:
     name = "cuda"
 
     def machine(self, workers: int | None = None) -> Machine:
-        """The current GPU (without one: an H200) with ``workers`` blocks, by default one for each multiprocessor."""
+        """The current GPU (without one: the tested card) with ``workers`` blocks, by default one a multiprocessor."""
         if workers is not None and not 1 <= workers <= MOST_WORKERS:
             raise OptionError(
                 f"workers={workers} is not accepted: give 1 to {MOST_WORKERS}, or None for one a processor"
             )
+        architecture = device.architecture_of()
         if workers is None:
-            workers = device.processors() if device.reason_against() is None else H200
-        return machines.cuda(workers)
+            workers = device.processors() if device.reason_against() is None else architecture.processors
+        return architecture.machine(workers)
 
     def fingerprint(self) -> str:
         """Architecture, compiler and its version, headers."""
-        return compiler.fingerprint()
+        return compiler.fingerprint(device.architecture_of().name)
 
     def build(self, program: Program, folder: Path) -> CudaExecutable:
         """Generate, compile and load; a binary found in ``folder`` is reused if it is of the same source.
@@ -44,5 +43,6 @@ class CudaTarget:
         """
         if (reason := device.reason_against()) is not None:
             raise CompilerError(f"target 'cuda' is not available: {reason}; use target='cpu'")
-        source = generate(program)
-        return CudaExecutable(program, source.shape, compiler.build(source.text(), folder))
+        architecture = device.architecture_of()
+        source = generate(program, architecture)
+        return CudaExecutable(program, source.shape, compiler.build(source.text(), folder, architecture.name))
