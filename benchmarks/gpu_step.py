@@ -1,152 +1,158 @@
-"""One decode step on a GPU: GPU time a step by CUDA events over graph replays, and the error of the same step.
+"""One decode step on a GPU beside its peers: GPU time by CUDA events over graph replays, with the verdict.
 
-    python -m benchmarks.gpu_step [--shapes small,...] [--batch 1] [--context 178] [--floor 4700]
+    python -m benchmarks.gpu_step [--shapes 135m,...] [--batch 1,...] [--context 178,...] [--peers onelaunch,...]
 
-Weights are random; shapes are those of well-known models. A row gives the median over replays of onelaunch's launch, of
-eager torch's kernels in a graph, the bytes of weights and cache over the time as a share of ``--floor`` (GB/s), and the
-relative error of the logits against fp32 beside eager's own.
+Models have their makers' configurations and random weights; all rows hold equally many positions. Two parts are timed:
+``layers`` (embedding to final norm) and the whole ``step`` (with logits). ``--name`` adds the rows to a result file;
+peers of a row may come from several commands, all on one machine. Run several commands at once to compile side by side:
+they take turns to measure. Fails where our results are not right.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import statistics
+import itertools
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from onelaunch.frontend.backend import backend
+from benchmarks import gpu_peers
+from benchmarks import gpu_result
+from benchmarks.configurations import SHAPES
+from benchmarks.configurations import TITLES
+from benchmarks.configurations import configuration
+from benchmarks.gpu_model import Step
+from benchmarks.gpu_model import random_model
+from benchmarks.gpu_peers import IN_PROCESS
+from benchmarks.gpu_peers import OURS
+from benchmarks.gpu_peers import VLLM
+from benchmarks.gpu_peers import Measured
+from benchmarks.gpu_timing import read_bandwidth
+from benchmarks.gpu_turns import alone
+from benchmarks.gpu_turns import shared
+
+PEERS = (*IN_PROCESS, VLLM)
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """A decoder: hidden and intermediate size, layers, heads, key/value heads, head size, vocabulary."""
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and add to the result file; 1 where a row of ours is not right."""
+    given = _parse(arguments)
+    with alone():
+        run = gpu_result.run_of(read_bandwidth())
+    print(f"{run['machine']['gpu']}, {run['bytes_per_second'] / 1e9:.0f} GB/s read, commit {run['commit']}", flush=True)
+    rows = []
+    for shape in given.shapes:
+        points = list(itertools.product(given.batch, given.context))
+        vllm = gpu_peers.run_vllm(given.vllm, shape, points, given.layers) if VLLM in given.peers else {}
+        own = [peer for peer in given.peers if peer != VLLM]
+        model = random_model(configuration(shape, given.layers)) if own else None
+        for point in points:
+            rows.append(_row(shape, model, point, own, vllm.get(point), given))
+            _print(rows[-1], run)
+            if given.name:
+                gpu_result.add(given.name, run, rows[-1:])
+        del model
+        torch.cuda.empty_cache()
+    ours = [row["peers"][OURS] for row in rows if OURS in row["peers"]]
+    return 0 if all("failure" not in found and all(_verdicts(found)) for found in ours) else 1
 
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    groups: int
-    head: int
-    vocabulary: int
-    kind: str = "llama"
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--shapes", type=_among(SHAPES), default=["135m"], help=f"of {', '.join(SHAPES)}")
+    add("--batch", type=_numbers, default=[1], help="rows")
+    add("--context", type=_numbers, default=[178], help="positions in the cache of every row")
+    add("--peers", type=_among(PEERS), default=[OURS, "eager"], help=f"of {', '.join(PEERS)}")
+    add("--vllm", metavar="FOLDER", help="where vLLM's packages lie")
+    add("--layers", type=int, help="only so many of the model's layers")
+    add("--replays", type=int, default=100, help="timed (%(default)s)")
+    add("--name", help="of the result file to add rows to")
+    given = parser.parse_args(arguments)
+    if VLLM in given.peers and given.vllm is None:
+        parser.error(f"the peer {VLLM} needs --vllm FOLDER")
+    return given
 
 
-SHAPES = {
-    "135m": Shape(576, 1536, 30, 9, 3, 64, 49152),
-    "0.6b": Shape(1024, 3072, 28, 16, 8, 128, 151936, "qwen3"),
-    "1b": Shape(2048, 8192, 16, 32, 8, 64, 128256),
-    "1.7b": Shape(2048, 6144, 28, 16, 8, 128, 151936, "qwen3"),
-    "8b": Shape(4096, 12288, 36, 32, 8, 128, 151936, "qwen3"),
-}
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
-class Step:
-    """A model with a filled cache, and its step for one more token of every row."""
-
-    def __init__(self, shape: Shape, batch: int, context: int, layers: int | None) -> None:
-        import transformers
-
-        config = transformers.AutoConfig.for_model(
-            shape.kind, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
-            num_hidden_layers=layers or shape.layers, num_attention_heads=shape.heads,
-            num_key_value_heads=shape.groups, head_dim=shape.head, vocab_size=shape.vocabulary,
-            max_position_embeddings=40960, tie_word_embeddings=True,
-        )  # fmt: skip
-        torch.manual_seed(0)
-        with torch.device("cuda"):
-            self.model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
-            self.cache = transformers.StaticCache(config=config, max_cache_len=-(-(context + 1) // 256) * 256)
-            ids = torch.randint(0, shape.vocabulary, (batch, context))
-            self.model(ids, past_key_values=self.cache, use_cache=True)
-            self.tokens = torch.randint(0, shape.vocabulary, (batch, 1))
-            self.positions = torch.full((batch, 1), context)
-        self.context = context
-        self.bytes = sum(p.nbytes for p in {id(p): p for p in self.model.parameters()}.values())
-        self.bytes += 2 * 2 * len(self.cache.layers) * batch * shape.groups * shape.head * context
-
-    def rewind(self) -> None:
-        """Forget the tokens after the context."""
-        for layer in self.cache.layers:
-            layer.cumulative_length.fill_(self.context)
-
-    def run(self, call: Callable[..., Any]) -> torch.Tensor:
-        """One step; the logits."""
-        found: torch.Tensor = call(
-            self.tokens, past_key_values=self.cache, use_cache=True, position_ids=self.positions
-        ).logits
+def _among(accepted: Any) -> Any:
+    def names(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := set(found) - set(accepted):
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}; accepted: {', '.join(accepted)}")
         return found
 
-
-def measure(step: Step, call: Callable[..., Any], replays: int) -> tuple[float, torch.Tensor]:
-    """Median GPU time of a step in microseconds, and its logits."""
-    step.rewind()
-    step.run(call)
-    step.rewind()
-    logits = step.run(call).float()
-    step.rewind()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step.run(call)
-    times = []
-    for _ in range(replays):
-        step.rewind()
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(1e3 * begin.elapsed_time(end))
-    step.rewind()
-    return statistics.median(times), logits
+    return names
 
 
-@torch.no_grad()
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_step", description=__doc__)
-    parser.add_argument("--shapes", default="135m")
-    parser.add_argument("--batch", default="1")
-    parser.add_argument("--context", type=int, default=178)
-    parser.add_argument("--layers", type=int)
-    parser.add_argument("--floor", type=float, default=4700.0)
-    parser.add_argument("--replays", type=int, default=100)
-    given = parser.parse_args(arguments)
-    print("| shape | batch | context | onelaunch us | eager graph us | GB/s | share | error | eager's | compile s |")
-    for name in given.shapes.split(","):
-        for batch in map(int, given.batch.split(",")):
-            print(_row(name, batch, given), flush=True)
-    return 0
+def _row(
+    shape: str, model: Any, point: tuple[int, int], own: list[str], vllm: Measured | None, given: argparse.Namespace
+) -> dict[str, Any]:
+    """A model at one batch and context, with what its peers gave."""
+    batch, context = point
+    row: dict[str, Any] = {"model": TITLES[shape], "layers": given.layers or SHAPES[shape]["num_hidden_layers"]}
+    row |= {"batch": batch, "context": context, "peers": {}}
+    if own:
+        found, exact, row["bytes"] = measure(model, batch, context, own, given.replays)
+        eager = found["eager"].results
+        row["peers"] = {peer: gpu_result.entry(found[peer], exact, eager) for peer in own}
+    if vllm is not None:
+        row["peers"][VLLM] = gpu_result.entry(vllm, {}, {})
+    return row
 
 
-def _row(name: str, batch: int, given: argparse.Namespace) -> str:
-    step = Step(SHAPES[name], batch, given.context, given.layers)
-    eager_time, eager = measure(step, step.model, given.replays)
-    start = time.perf_counter()
+def measure(
+    model: Any, batch: int, context: int, own: list[str], replays: int
+) -> tuple[dict[str, Measured], dict[str, torch.Tensor], dict[str, int]]:
+    """Results and times of peers in this process (eager's results always), fp32's results, and a step's bytes."""
     torch._dynamo.reset()
-    settings: dict[str, Any] = {"target": "cuda", "fallback": "error", "cache": False}
-    call = torch.compile(step.model, backend=backend, fullgraph=True, options=settings)
-    step.rewind()
-    step.run(call)
-    seconds = time.perf_counter() - start
-    ours_time, ours = measure(step, call, given.replays)
-    step.rewind()
-    exact_model = step.model.float()
-    cache = step.cache
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys.float(), layer.values.float()
-    exact = step.run(exact_model)
-    errors = [float((x - exact).norm() / exact.norm()) for x in (ours, eager)]
-    rate = step.bytes / ours_time / 1e3
-    return (
-        f"| {name} | {batch} | {given.context} | {ours_time:.1f} | {eager_time:.1f} | {rate:.0f} | "
-        f"{rate / given.floor:.1%} | {errors[0]:.2e} | {errors[1]:.2e} | {seconds:.1f} |"
-    )
+    with shared():
+        step = Step(model, batch, context)
+        prepared = {peer: gpu_peers.prepare(peer, step) for peer in dict.fromkeys(["eager", *own])}
+    with alone():
+        for peer in own:
+            calls, made = prepared[peer]
+            gpu_peers.measure(calls, step, made, replays)
+    with shared():
+        found = {peer: made for peer, (_, made) in prepared.items()}
+        del calls, prepared
+        return found, step.exact(), step.bytes
+
+
+def _print(row: dict[str, Any], run: dict[str, Any]) -> None:
+    where = f"{row['model']} ({row['layers']} layers), batch {row['batch']}, context {row['context']}"
+    for peer, found in row["peers"].items():
+        print(f"{where}: {peer}", *_said(row, found, run), sep="; ", flush=True)
+
+
+def _said(row: dict[str, Any], found: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    said = []
+    ours = row["peers"].get(OURS, {})
+    for part in ("layers", "step"):
+        if (times := found.get(part)) is None:
+            continue
+        text = f"{part} {times['us']:.1f} us ({times['low_us']:.1f} to {times['high_us']:.1f})"
+        if "bytes" in row:
+            text += f", {row['bytes'][part] / times['us'] * 1e6 / run['bytes_per_second']:.1%} of reading"
+        if part in ours:
+            text += f", {times['us'] / ours[part]['us']:.2f} of ours"
+        if "error" in times:
+            text += f", error {times['error']:.1e}, {times['of_eager']:.2f} of eager's"
+        said.append(text + ("" if times.get("right", True) else ", NOT RIGHT"))
+    said += [f"compiled in {found['compile_s']} s"] if "compile_s" in found else []
+    return said + ([f"failed: {found['failure']}"] if "failure" in found else [])
+
+
+def _verdicts(found: dict[str, Any]) -> list[bool]:
+    return [times["right"] for times in found.values() if isinstance(times, dict) and "right" in times]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with torch.no_grad():
+        sys.exit(main())

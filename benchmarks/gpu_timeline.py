@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_step import SHAPES
-from benchmarks.gpu_step import Step
+from benchmarks.configurations import configuration
+from benchmarks.gpu_model import Step
+from benchmarks.gpu_model import random_model
 from onelaunch.cli.trace import write
 from onelaunch.frontend import stats
 from onelaunch.frontend.backend import backend
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
-    step = Step(SHAPES[given.shape], given.batch, given.context, given.layers)
+    step = Step(random_model(configuration(given.shape, given.layers)), given.batch, given.context)
     settings: dict[str, Any] = {"target": "cuda", "fallback": "error", "cache": False}
     call = torch.compile(step.model, backend=backend, fullgraph=True, options=settings)
     step.rewind()

@@ -26,11 +26,29 @@ def describe(threads: int) -> dict[str, Any]:
             "threads": threads,
             "system": f"{platform.system()} {platform.release().split('-')[0]}",
         },
-        "versions": {"python": platform.python_version()} | {name: v for name in PACKAGES if (v := _version(name))},
-        "commit": _git("rev-parse", "--short=12", "HEAD"),
-        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": {"python": platform.python_version()} | {name: v for name in PACKAGES if (v := version(name))},
+        "commit": commit(),
+        "modified": modified(),
         "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
     }
+
+
+def commit() -> str:
+    """The commit that this folder is at; where the folder is a bare copy, what BENCH_COMMIT says."""
+    return _git("rev-parse", "--short=12", "HEAD") or os.environ.get("BENCH_COMMIT", "unknown")
+
+
+def modified() -> bool:
+    """Whether the code differs from the commit. Results do not count: a run adds to them."""
+    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)benchmarks/results"))
+
+
+def version(name: str) -> str | None:
+    """Of an installed package; None: there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _cpuinfo(key: str) -> str:
@@ -40,13 +58,6 @@ def _cpuinfo(key: str) -> str:
         return ""
     found = re.search(rf"^{key}\s*: (.*)$", text, re.MULTILINE)
     return found.group(1).strip() if found else ""
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git(*arguments: str) -> str:
