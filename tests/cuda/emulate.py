@@ -39,7 +39,7 @@ class Emulated:
     def __init__(self, program: Program, headers: dict[str, str] | None = None) -> None:
         self.program = program
         source = generate(program)
-        self.shape = source.shape
+        self.shape, flow = source.shape, source.flow
         self.folder = Path(tempfile.mkdtemp(prefix="onelaunch-emulated-"))
         shutil.copytree(compiler.INCLUDE / "onelaunch", self.folder / "onelaunch")
         for shadow in (HERE / "onelaunch").iterdir():
@@ -57,22 +57,25 @@ class Emulated:
         self._emulate = ctypes.CDLL(str(library)).emulate
         self._emulate.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint64, ctypes.c_uint64]
         shutil.rmtree(self.folder)
-        words, starts = records.Tables(program, self.shape).packed()
+        words, starts = records.Tables(program, self.shape, flow).packed()
         self.memory = {
             "tables": _aligned(words.nbytes), "events": np.zeros(max(len(program.events), 1), np.uint32),
             "control": np.zeros(16, np.uint32), "report": np.zeros(12, np.uint32),
             "workspace": _aligned(program.workspace), "scratch": _aligned(self.shape.scratch * len(program.queues)),
+            "flagged": _aligned(4 * flow.words),
         }  # fmt: skip
         self.memory["tables"][: words.nbytes] = words.view(np.uint8)
         self.launch_record = launch = records.launch_type(self.shape)()
         for name, start in starts.items():
             setattr(launch, name, self.memory["tables"].ctypes.data + start)
-        for name in ("events", "control", "report", "scratch"):
+        for name in ("events", "control", "report", "scratch", "flagged"):
             setattr(launch, name, self.memory[name].ctypes.data)
-        launch.n_events, launch.patience = len(program.events), 10**15
+        launch.n_events, launch.n_flagged, launch.patience = len(program.events), flow.words, 10**15
         for i, b in enumerate(program.buffers):
             if b.role is Role.WORKSPACE:
                 launch.buffers[i] = self.memory["workspace"].ctypes.data + b.offset
+        for i, start in flow.places.items():
+            launch.buffers[i] = self.memory["flagged"].ctypes.data + 4 * start
 
     def launch(
         self, pointers: Sequence[int], symbols: Sequence[int], seed: int = 0, steps: int = STEPS

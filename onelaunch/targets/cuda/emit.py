@@ -13,6 +13,8 @@ from onelaunch.errors import CompilerError
 from onelaunch.program.program import Program
 from onelaunch.targets.cuda.architecture import TESTED
 from onelaunch.targets.cuda.architecture import Architecture
+from onelaunch.targets.cuda.dataflow import Dataflow
+from onelaunch.targets.cuda.dataflow import dataflow
 from onelaunch.targets.cuda.kernel import ALIGNMENT
 from onelaunch.targets.cuda.kernel import Code
 from onelaunch.targets.cuda.kernel import KernelWriter
@@ -24,8 +26,12 @@ STAGES_MOST, STAGES_LEAST = 10, 4
 STAGE_BYTES = 16384  # ring.cuh
 RECORDS = 16  # ring.cuh
 PARAMETERS_LIMIT = 32764  # bytes that a launch may carry
+_FIXED = 8 * 13  # bytes of a launch's parameters besides symbols and buffers (task.cuh: LaunchOf)
 _STATE = 2048  # bytes of shared memory for barriers and the like, rounded up generously
-_HEADERS = {"attend<": "attend", "linear<": "linear", "linear_columns<": "columns"}
+_HEADERS = {
+    "attend<": "attend", "linear<": "linear", "linear_plain<": "linear", "Halves<": "linear",
+    "linear_columns<": "columns", "staged(": "stage",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +40,7 @@ class Shape:
 
     operands: int
     vars: int
+    spans: int  # operands that are staged
     symbols: int
     buffers: int
     stages: int
@@ -43,12 +50,12 @@ class Shape:
     @property
     def record_words(self) -> int:
         """32-bit words of a task's record (task.cuh: TaskOf), a multiple of four."""
-        return -(-(6 + 3 * 4 + 4 + self.operands + 2 * self.vars) // 4) * 4
+        return -(-(6 + 3 * 4 + 4 + self.operands + 2 * self.vars + 2 * self.spans) // 4) * 4
 
     @property
     def launch_bytes(self) -> int:
         """Size of the launch's parameters (task.cuh: LaunchOf)."""
-        return 8 * 11 + 8 * (self.symbols + self.buffers)
+        return _FIXED + 8 * (self.symbols + self.buffers)
 
     @property
     def block_bytes(self) -> int:
@@ -60,6 +67,7 @@ class Shape:
         return (
             "struct Shape {\n"
             f"  static constexpr int kOperands = {self.operands}, kVars = {self.vars}, kSymbols = {self.symbols};\n"
+            f"  static constexpr int kSpans = {self.spans};\n"
             f"  static constexpr int kBuffers = {self.buffers}, kStages = {self.stages}, kShared = {self.shared};\n"
             f"  static constexpr uint64_t kScratch = {self.scratch};\n"
             "};\n"
@@ -79,11 +87,13 @@ class Source:
 
     kernels: tuple[Code, ...]
     shape: Shape
+    flow: Dataflow
 
     def text(self) -> str:
         """The translation unit."""
         functions = [f for code in self.kernels for f in (code.stream, code.run) if f]
-        needed = [h for call, h in _HEADERS.items() if any(re.search(rf"\b{re.escape(call)}", f) for f in functions)]
+        text = "\n".join(functions)
+        needed = dict.fromkeys(h for call, h in _HEADERS.items() if re.search(rf"\b{re.escape(call)}", text))
         includes = "".join(f'#include "onelaunch/{h}.cuh"\n' for h in ("engine", "scalar", *needed))
         return "\n".join(
             [f"{includes}\nnamespace onelaunch {{\n", self.shape.text(), *(f"{f}\n" for f in functions), self._switch()]
@@ -125,17 +135,20 @@ def generate(program: Program, architecture: Architecture = TESTED) -> Source:
     tiles = tiles_of(program)
     symbols = [s.name for s in program.symbols]
     constant = constant_operands(program)
+    flow = dataflow(program)
     codes = tuple(
-        KernelWriter(i, kernel, symbols, tiles[i], constant[i]).write() for i, kernel in enumerate(program.kernels)
+        KernelWriter(i, kernel, symbols, tiles[i], constant[i], flow.uses[i]).write()
+        for i, kernel in enumerate(program.kernels)
     )
-    return Source(codes, _shape(program, codes, architecture))
+    return Source(codes, _shape(program, codes, flow, architecture), flow)
 
 
-def _shape(program: Program, codes: tuple[Code, ...], architecture: Architecture) -> Shape:
+def _shape(program: Program, codes: tuple[Code, ...], flow: Dataflow, architecture: Architecture) -> Shape:
     shared = max((c.shared for c in codes), default=0)
     shape = Shape(
         operands=max((len(k.operands) for k in program.kernels), default=1) or 1,
         vars=max((len(k.nest.vars) for k in program.kernels), default=1) or 1,
+        spans=max((len(u.staged) for u in flow.uses), default=1) or 1,
         symbols=len(program.symbols) or 1,
         buffers=len(program.buffers) or 1,
         stages=0,
@@ -145,7 +158,7 @@ def _shape(program: Program, codes: tuple[Code, ...], architecture: Architecture
     if shape.launch_bytes > PARAMETERS_LIMIT:
         raise CompilerError(
             f"{program.name} has {shape.buffers} buffers and {shape.symbols} symbols; a launch carries "
-            f"{(PARAMETERS_LIMIT - 88) // 8} of both"
+            f"{(PARAMETERS_LIMIT - _FIXED) // 8} of both"
         )
     if any(high >= 2**31 for t in program.tasks for _, high in t.tile):
         raise CompilerError(f"{program.name} has a loop of 2^31 steps or more, which task records do not hold")

@@ -23,6 +23,7 @@ import torch
 from onelaunch.errors import LaunchError
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
+from onelaunch.targets.cuda.dataflow import Dataflow
 from onelaunch.targets.cuda.emit import Shape
 from onelaunch.targets.cuda.loaded import Loaded
 from onelaunch.targets.cuda.records import Report
@@ -36,8 +37,8 @@ class CudaExecutable:
 
     device_type = "cuda"
 
-    def __init__(self, program: Program, shape: Shape, cubin: bytes) -> None:
-        self.program, self.shape = program, shape
+    def __init__(self, program: Program, shape: Shape, flow: Dataflow, cubin: bytes) -> None:
+        self.program, self.shape, self.flow = program, shape, flow
         self.device: int | None = None
         self._cubin = cubin
         self._loaded: dict[int, Loaded] = {}
@@ -63,7 +64,7 @@ class CudaExecutable:
         index = torch.cuda.current_device() if self.device is None else self.device
         found = self._loaded.get(index)
         if found is None:
-            found = self._loaded[index] = Loaded(self.program, self.shape, self._cubin, index)
+            found = self._loaded[index] = Loaded(self.program, self.shape, self.flow, self._cubin, index)
         return found
 
     def synchronize(self) -> None:

@@ -1,18 +1,22 @@
 """One kernel as CUDA C++: a device function that a block's computing threads run, and one that the producer runs.
 
 A function declares what its body mentions: operands, symbols, tile bounds, memory of its own. Such memory lies in
-shared memory while there is room, then in global memory; nothing in it outlives the task.
+shared memory while there is room, then in global memory; nothing in it outlives the task. Before its body it gets what
+the body needs: staged operands, and where it must, its events.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
+from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Kind
 from onelaunch.program.program import Kernel
 from onelaunch.program.program import Operand
+from onelaunch.targets.cuda.dataflow import Use
 from onelaunch.targets.cuda.nests import Steps
 from onelaunch.targets.cuda.nests import write_shared_store
 from onelaunch.targets.cuda.writer import TeamWriter
@@ -39,41 +43,73 @@ class Code:
 
 
 class KernelWriter(KernelSource[TeamWriter]):
-    """A kernel's functions while they are written. ``constant``: operands that are weights in all tasks."""
+    """A kernel's functions while they are written. ``constant``: operands that are weights in all tasks; ``use``: how
+    it gets its operands.
+    """
 
     SYMBOL, BOUND = "launch.symbols[{}]", "task.tile[{}]"
 
     def __init__(
         self, number: int, kernel: Kernel, symbols: list[str], tiles: list[tuple[tuple[int, int], ...]],
-        constant: set[int],
+        constant: set[int], use: Use,
     ) -> None:  # fmt: skip
+        self.use = use
+        self.stream: list[str] = []  # lines of the producer's function
+        self.shared = self.scratch = 0
+        self.homes = {s.operand: self._take(s.most * kernel.operands[s.operand].dtype.itemsize) for s in use.staged}
+        self.direct: dict[int, str] = {}  # staged operands that go somewhere else: the C++ name of the place
         super().__init__(
             number, kernel, symbols, tiles, constant, lambda memory, names: TeamWriter(memory, CUDA, names)
         )
-        self.stream: list[str] = []  # lines of the producer's function
-        self.shared = self.scratch = 0
+
+    def _take(self, size: int) -> str:
+        """The address of ``size`` more bytes of the kernel's own memory."""
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        if self.shared + size <= SHARED_MOST:
+            self.shared += size
+            return f"scratch.shared + {self.shared - size}"
+        self.scratch += size
+        return f"scratch.global + {self.scratch - size}"
 
     def declare(self, number: int, operand: Operand) -> None:
         """See ``KernelSource``."""
         name = self.writer.fresh(identifier(operand.name), numbered=False)
-        type_text = f"{'' if operand.name == self.nest.target else 'const '}{CUDA.storage[operand.dtype]}"
-        text = f"{type_text}* const {name} = operand<{type_text}>(launch, task, {number});"
-        self.declarations.append((name, text))
         self.writer.memory.add(Place(operand, name, number))
+        if number in self.homes:
+            storage = CUDA.storage[operand.dtype]
+            first = f"task.spans[{2 * list(self.homes).index(number)}]"
+            text = f"const {storage}* const {name} = reinterpret_cast<const {storage}*>({self.homes[number]}) - {first};"
+        else:
+            text = f"const auto {name} = {self._reached(number)};"
+        self.declarations.append((name, text))
+
+    def _reached(self, number: int) -> str:
+        """An operand where it lies."""
+        operand = self.kernel.operands[number]
+        target = operand.name == self.nest.target
+        if number in self.use.flagged:
+            return f"{'announced' if target else 'awaited'}(launch, task, {number}, scratch)"
+        return f"operand<{'' if target else 'const '}{CUDA.storage[operand.dtype]}>(launch, task, {number})"
 
     def reserve(
         self, name: str, count: int, shape: tuple[Expr, ...], strides: tuple[Expr, ...], dtype: DType = DType.F32
     ) -> str:
         """Memory for ``count`` elements, as operand ``name`` for generated code; returns the C++ name."""
         pointer = self.writer.fresh(identifier(name.lstrip("@")), numbered=False)
-        size = -(-count * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-        if self.shared + size <= SHARED_MOST:
-            home, self.shared = f"scratch.shared + {self.shared}", self.shared + size
-        else:
-            home, self.scratch = f"scratch.global + {self.scratch}", self.scratch + size
-        storage = CUDA.storage[dtype]
+        home, storage = self._take(count * dtype.itemsize), CUDA.storage[dtype]
         self.declarations.append((pointer, f"{storage}* const {pointer} = reinterpret_cast<{storage}*>({home});"))
         self.writer.memory.add(Place(Operand(name, dtype, shape, strides), pointer))
+        return pointer
+
+    def reserve_halves(
+        self, name: str, count: int, shape: tuple[Expr, ...], strides: tuple[Expr, ...], dtype: DType
+    ) -> str:
+        """Memory for ``count`` values that are kept as two of a 16-bit type (linear.cuh: Halves)."""
+        pointer = self.writer.fresh(identifier(name.lstrip("@")), numbered=False)
+        home, storage = self._take(2 * count * dtype.itemsize), CUDA.storage[dtype]
+        text = f"const Halves<{storage}> {pointer} = {{reinterpret_cast<{storage}*>({home}), {count}}};"
+        self.declarations.append((pointer, text))
+        self.writer.memory.add(Place(Operand(name, DType.F32, shape, strides), pointer))
         return pointer
 
     def steps(self, axes: list[Axis] | None = None) -> list[Steps]:
@@ -92,11 +128,42 @@ class KernelWriter(KernelSource[TeamWriter]):
         else:
             self.write_epilogue(self.body, self.steps())
         common = "const Launch& launch, const Task& task"
-        head = f"__device__ __noinline__ void run_{self.number}({common}, const Scratch& scratch, Ring& stages)"
-        run = self.function(head, list(self.body.lines(1)))
+        head = f"__device__ __forceinline__ void run_{self.number}({common}, const Scratch& scratch, Ring& stages)"
+        lines = list(self.body.lines(1))
+        run = self.function(head, [*self._before("\n".join(lines)), *lines])
         head = f"__device__ __forceinline__ void stream_{self.number}({common}, Source& producer)"
         stream = self.function(head, self.stream) if self.stream else ""
         return Code(run, stream, self.shared, self.scratch)
+
+    def memory_is(self, load: Expr, variable: Expr) -> bool:
+        """Whether the elements of a load lie in memory as ``variable`` counts, besides where they begin."""
+        parts, _ = terms(self.writer.memory.lower(load).args[0])
+        return parts.pop(variable, 0) == 1 and not any(variable in t.free for t in parts)
+
+    def _before(self, body: str) -> list[str]:
+        """What a task does before its body: asks for constants, waits for its events, copies what it awaits."""
+        used = [
+            i for i in self.homes
+            if i in self.direct or re.search(rf"\b{re.escape(self.writer.memory.pointer_of(i))}\b", body)
+        ]  # fmt: skip
+        early = [i for i in used if i in self.use.constant and i not in self.direct]
+        lines = [self._stage("stage_constant", i) for i in early]
+        if self.use.waits:
+            lines.append("if (!scratch.events_reached()) return;")
+        lines += [self._stage("stage", i) for i in used if i not in early]
+        lines += ["staged();"] if used else []
+        return [f"  {line}" for line in [*lines, "scratch.begin();"]]
+
+    def _stage(self, call: str, number: int) -> str:
+        slot = 2 * list(self.homes).index(number)
+        storage = CUDA.storage[self.kernel.operands[number].dtype]
+        to = self.direct.get(number, f"reinterpret_cast<{storage}*>({self.homes[number]})")
+        span = next(s for s in self.use.staged if s.operand == number)
+        count = str(span.most) if span.even else f"task.spans[{slot + 1}]"
+        given = f"{to}, {self._reached(number)} + task.spans[{slot}], {count}"
+        if number in self.use.flagged:
+            given = f"{given}, {'true' if span.aligned else 'false'}"
+        return f"{call}({given});"
 
     def write_epilogue(self, block: Block, steps: list[Steps]) -> None:
         """The nest's own loops and store."""

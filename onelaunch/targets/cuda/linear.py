@@ -26,6 +26,7 @@ from onelaunch.targets.source.dialect import CUDA
 from onelaunch.targets.source.loops import Loop
 from onelaunch.targets.source.matrix import Matrix
 from onelaunch.targets.source.matrix import recognise
+from onelaunch.targets.source.matrix import stored
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.tiles import most
@@ -33,15 +34,17 @@ from onelaunch.targets.source.tiles import offset
 
 # These are the headers' own: types.cuh, ring.cuh.
 WARPS, VECTOR, ROWS = 8, 8, 8
-STAGE_BYTES = 16384
-COLUMNS = 128  # of a block, with few tokens
+ROW_GRAIN, ROW_SHIFT = 64, 32  # elements: rows of inputs lie so that the banks of two neighbours differ
+COLUMNS = 256  # of a block, with few tokens
+TOKENS_MOST = 64  # whose sums the computing warps' registers hold
+TOKENS_EXACT = 2  # up to so many, inputs keep more bits than the 16-bit type that the graph gives them
 SUMS_MOST = 32 * 1024  # bytes of the accumulators of a block, if that leaves at least one group of rows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pass:
     """Contractions that read the same inputs: their matrices are streamed together. ``ready``: where the inputs are,
-    ``shared``: which is shared memory.
+    ``shared``: which is shared memory. ``halves``: 16-bit parts of an input for tensor cores, 0: plain arithmetic.
     """
 
     numbers: tuple[int, ...]  # of the contractions
@@ -50,6 +53,7 @@ class Pass:
     ready: str
     shared: bool
     pitch: int
+    halves: int
 
 
 def write_linear(k: KernelWriter) -> None:
@@ -57,7 +61,8 @@ def write_linear(k: KernelWriter) -> None:
     tokens, axis = most(k.axes[:-1]), k.axes[-1]
     grouped: dict[tuple[object, ...], list[tuple[int, Contraction, Matrix]]] = {}
     for number, c in enumerate(k.nest.contractions):
-        matrix = recognise(k.writer.memory, axis.variable, c) if tokens and axis.most else None
+        possible = 0 < tokens <= TOKENS_MOST and axis.most
+        matrix = recognise(k.writer.memory, axis.variable, c) if possible else None
         if matrix is None:
             product = build.mul(build.cast(c.x, _wide(c.x)), build.cast(c.w, _wide(c.w)))
             total = build.cast(build.reduce("sum", c.var, product), DType.F32)
@@ -72,10 +77,11 @@ def write_linear(k: KernelWriter) -> None:
     first = build.var("block", axis.variable.args[0])
     sums = [_reserve_sums(k, tokens, columns, first, group) for group in grouped.values()]
     passes = [_write_prologue(k, group) for group in grouped.values()]
-    k.body.items.append(SYNC)
+    if k.body.items:
+        k.body.items.append(SYNC)
     block = _open_block(k, k.body, columns, first)
-    for p, (name, slices) in zip(passes, sums, strict=True):
-        _write_product(k, block, p, columns, name, slices)
+    for p, name in zip(passes, sums, strict=True):
+        _write_product(k, block, p, columns, name)
     block.items.append(SYNC)
     last = maximum(axis.variable.args[0]) - 1
     end = build.sym("block_end", 0, last + 1)
@@ -95,18 +101,18 @@ def _wide(e: Expr) -> DType:
 
 
 def _together(tokens: int) -> int:
-    """linear.cuh's tokens_together."""
+    """columns.cuh's tokens_together."""
     return 4 if tokens >= 3 else max(tokens, 1)
 
 
-def _padded(tokens: int) -> int:
-    together = _together(tokens)
-    return -(-tokens // together) * together
+def _padded(tokens: int, by_columns: bool) -> int:
+    """Tokens that inputs and sums have room for."""
+    return -(-tokens // _together(tokens)) * _together(tokens) if by_columns else tokens
 
 
 def _columns(k: KernelWriter, tokens: int, matrices: list[int]) -> int:
     """Columns of a block: a power of two times ROWS, so many that the accumulators stay small."""
-    most_columns = max(SUMS_MOST // (4 * _padded(tokens) * sum(matrices)), ROWS)
+    most_columns = max(SUMS_MOST // (4 * tokens * WARPS * sum(matrices)), ROWS)
     columns = ROWS
     while columns < min(k.axes[-1].most, COLUMNS) and 2 * columns <= most_columns:
         columns *= 2
@@ -115,58 +121,89 @@ def _columns(k: KernelWriter, tokens: int, matrices: list[int]) -> int:
 
 def _reserve_sums(
     k: KernelWriter, tokens: int, columns: int, first: Expr, group: list[tuple[int, Contraction, Matrix]]
-) -> tuple[str, int]:
-    """Accumulators of a pass; (C++ name, slices that a warp's share of a row is split into)."""
-    c, matrix = group[0][1], group[0][2]
-    slices = 1 if matrix.by_columns else _slices(c, matrix, columns // ROWS * len(group))
-    rows = _padded(tokens)
-    size = len(group) * slices * rows * columns
+) -> str:
+    """Sums of a pass; their C++ name. Streamed matrices leave one part of each sum a warp."""
+    by_columns = group[0][2].by_columns
+    parts, rows = 1 if by_columns else WARPS, _padded(tokens, by_columns)
+    size = len(group) * parts * rows * columns
     name = f"@sums{group[0][0]}"
     pointer = k.reserve(name, size, (build.const(size),), (build.const(1),))
     for place, (number, _, _) in enumerate(group):
-        parts: list[Expr] = []
-        for part in range(slices):
-            start = (place * slices + part) * rows * columns
+        total: Expr | None = None
+        for part in range(parts):
+            start = (place * parts + part) * rows * columns
             row = build.add(build.mul(offset(k.axes[:-1]), build.const(columns)), build.const(start))
             address = build.add(row, build.sub(k.axes[-1].variable, first))
-            parts.append(Expr.make(Op.LOAD, (address,), name, DType.F32))
-        total = parts[0]
-        for other in parts[1:]:
-            total = build.add(total, other)
+            own = Expr.make(Op.LOAD, (address,), name, DType.F32)
+            total = own if total is None else build.add(total, own)
+        assert total is not None, "at least one part"
         k.writer.memory.results[build.acc(number)] = total
-    return pointer, slices
+    return pointer
 
 
-def _slices(c: Contraction, matrix: Matrix, groups: int) -> int:
-    """Warps that share a row of the matrix, chunk by chunk, where there are fewer groups of rows than warps."""
-    size = c.var.args[0]
-    most_chunk = STAGE_BYTES // ROWS // matrix.dtype.itemsize
-    chunks = -(-int(size.value) // most_chunk) if size.is_const else 1
-    slices = 1
-    while 2 * slices * groups <= WARPS and 2 * slices <= chunks:
-        slices *= 2
-    return slices
+def _halves(k: KernelWriter, c: Contraction, matrix: Matrix, tokens: int) -> int:
+    """How inputs go to the tensor cores: 1: as the matrix' own type, 2: as the sum of two such; 0: not at all.
+
+    A product of 16-bit tensors has 16-bit inputs. Where they come from memory as fp32, the machine keeps intermediates
+    that way; a few tokens then keep their extra bits. A product of tensors made wider before keeps all that 16 bits of
+    mantissa hold; fp16 would overflow, so there it is done in fp32.
+    """
+    if matrix.by_columns or matrix.dtype is DType.F32 or not c.var.args[0].is_const:
+        return 0
+    if c.x.dtype is matrix.dtype:
+        return 1
+    widened = c.w.op is Op.CAST
+    if matrix.dtype is DType.F16 and widened:
+        return 0
+    operands = {o.name: i for i, o in enumerate(k.kernel.operands)}
+    wide = [operands[e.attr] for e in loads(c.x) if e.dtype is DType.F32]
+    kept = not widened and all(i in k.use.intermediate for i in wide)
+    return 1 if kept and tokens > TOKENS_EXACT else 2
 
 
 def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]]) -> Pass:
     """Evaluates the inputs, each row filled up with zeros to whole vectors."""
-    number, c, _ = group[0]
+    number, c, matrix = group[0]
     outer, size = k.axes[:-1], maximum(c.var.args[0])
-    rows, pitch = _padded(most(outer)), -(-size // VECTOR) * VECTOR
-    dtype = c.x.dtype if c.x.dtype in (DType.BF16, DType.F16) else DType.F32
-    strides = (build.const(pitch), build.const(1))
-    before = k.scratch
-    ready = k.reserve(f"@x{number}", rows * pitch, (build.const(rows), build.const(pitch)), strides, dtype)
+    tokens = most(outer)
+    halves = _halves(k, c, matrix, tokens)
+    rows, pitch = _padded(tokens, matrix.by_columns), -(-size // VECTOR) * VECTOR
+    if halves and tokens > 1:
+        pitch = -(-size // ROW_GRAIN) * ROW_GRAIN + ROW_SHIFT
+    shape, strides = (build.const(rows), build.const(pitch)), (build.const(pitch), build.const(1))
+    name, before = f"@x{number}", k.scratch
+    if halves == 2:
+        pointer = k.reserve_halves(name, rows * pitch, shape, strides, matrix.dtype)
+        ready = f"{pointer}.at"
+    else:
+        plain = c.x.dtype if c.x.dtype in (DType.BF16, DType.F16) else DType.F32
+        pointer = ready = k.reserve(name, rows * pitch, shape, strides, matrix.dtype if halves else plain)
+    made = Pass(
+        tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, k.scratch == before, pitch, halves
+    )
     if pitch != size or not c.var.args[0].is_const:
-        k.body.items.append(f"clear({ready}, {rows * pitch});")
+        k.body.items.append(f"clear({ready}, {max(halves, 1) * rows * pitch});")
         k.body.items.append(SYNC)
+    elif halves == 2 and tokens == 1 and (operand := _copied(k, c)) is not None:
+        k.direct[operand] = pointer
+        return made
     inner = Steps(full(c.var), size)
     home = Block(k.body)
-    write_shared_store(
-        k.writer, home, [*k.steps(outer), inner], f"@x{number}", (offset(outer), c.var), c.x, trusted=True
-    )
+    write_shared_store(k.writer, home, [*k.steps(outer), inner], name, (offset(outer), c.var), c.x, trusted=True)
     k.body.items.append(home)
-    return Pass(tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, k.scratch == before, pitch)
+    return made
+
+
+def _copied(k: KernelWriter, c: Contraction) -> int | None:
+    """The operand that the inputs are, if staging may put it where they go: all of it, and nothing else reads it."""
+    x, size = stored(c.x), maximum(c.var.args[0])
+    if x.op is not Op.LOAD or x.dtype is not DType.F32:
+        return None
+    number = next(i for i, o in enumerate(k.kernel.operands) if o.name == x.attr)
+    elsewhere = [k.nest.body, *k.nest.index, *(o.x for o in k.nest.contractions if o.x is not c.x)]
+    if k.memory_is(x, c.var) and not any(e.attr == x.attr for root in elsewhere for e in loads(root)):
+        return next((s.operand for s in k.use.staged if s.operand == number and s.most == size), None)
+    return None
 
 
 def _open_block(k: KernelWriter, parent: Block, columns: int, first: Expr) -> Block:
@@ -178,22 +215,27 @@ def _open_block(k: KernelWriter, parent: Block, columns: int, first: Expr) -> Bl
     return loop
 
 
-def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: str, slices: int) -> None:
+def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: str) -> None:
     tokens = most(k.axes[:-1])
     size = bare(k.writer.value(k.writer.memory.lower(p.contraction.var.args[0]), k.body))
     storage = CUDA.storage[p.matrices[0].dtype]
+    given = f"{p.ready}, {p.pitch}, {size}, block_end - block"
     if not p.matrices[0].by_columns:
         memory = "Shared" if p.shared else "Global"
-        shape = f"{storage}, {tokens}, {len(p.matrices)}, {slices}, {columns}, {memory}"
-        block.items.append(f"linear<{shape}>(stages, {p.ready}, {p.pitch}, {size}, block_end - block, {sums});")
+        shape = f"{storage}, {tokens}, {len(p.matrices)}, {columns}"
+        if p.halves:
+            line = f"linear<{shape}, {p.halves}, {size}, {memory}>(stages, {p.ready}, {p.pitch}, block_end - block, {sums});"
+        else:
+            line = f"linear_plain<{shape}, {memory}>(stages, {given}, {sums});"
+        block.items.append(line)
         return
     count = WARPS * _together(tokens) * columns
     partial = k.reserve(f"@partial{p.numbers[0]}", count, (build.const(count),), (build.const(1),))
     for place, m in enumerate(p.matrices):
-        target = f"{sums} + {place * _padded(tokens) * columns}" if place else sums
+        target = f"{sums} + {place * _padded(tokens, True) * columns}" if place else sums
         block.items.append(
-            f"linear_columns<{storage}, {tokens}, {columns}>({_start(k, m, k.body)} + block, {m.inner}, {p.ready}, "
-            f"{p.pitch}, {size}, block_end - block, {target}, {partial});"
+            f"linear_columns<{storage}, {tokens}, {columns}>({_start(k, m, k.body)} + block, {m.inner}, {given}, "
+            f"{target}, {partial});"
         )
 
 

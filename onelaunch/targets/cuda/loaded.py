@@ -11,6 +11,7 @@ from onelaunch.errors import LaunchError
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.targets.cuda import device
+from onelaunch.targets.cuda.dataflow import Dataflow
 from onelaunch.targets.cuda.emit import ENTRY
 from onelaunch.targets.cuda.emit import STAGE_BYTES
 from onelaunch.targets.cuda.emit import Shape
@@ -19,13 +20,13 @@ from onelaunch.targets.cuda.records import Report
 from onelaunch.targets.cuda.records import Tables
 from onelaunch.targets.cuda.records import launch_type
 
-THREADS = 320  # of a block (engine.cuh: kBlock)
+THREADS = 352  # of a block (engine.cuh: kBlock)
 
 
 class Loaded:
     """See the module. ``parameters``: of the next launch (task.cuh: LaunchOf)."""
 
-    def __init__(self, program: Program, shape: Shape, cubin: bytes, index: int) -> None:
+    def __init__(self, program: Program, shape: Shape, flow: Dataflow, cubin: bytes, index: int) -> None:
         if (reason := device.reason_against(index)) is not None:
             raise LaunchError(f"{program.name} cannot run on cuda:{index}: {reason}")
         if torch.cuda.is_current_stream_capturing():
@@ -37,19 +38,20 @@ class Loaded:
         with torch.cuda.device(index):
             self._code = _Code(cubin, index, self.shared)
             self._refuse_too_many()
-            self._allocate(program, shape)
+            self._allocate(program, shape, flow)
         self._stream: int | None = None
         self._stamps: torch.Tensor | None = None
         self._tasks = max(len(program.tasks), 1)
         self._report = Report.from_address(self._host.data_ptr())
 
-    def _allocate(self, program: Program, shape: Shape) -> None:
-        words, starts = Tables(program, shape).packed()
+    def _allocate(self, program: Program, shape: Shape, flow: Dataflow) -> None:
+        words, starts = Tables(program, shape, flow).packed()
         place = torch.device("cuda", self.index)
         self._tables = torch.from_numpy(words.view("int32")).to(place)
         self._events = torch.zeros(max(len(program.events), 1), dtype=torch.int32, device=place)
         self._control = torch.zeros(ctypes.sizeof(Control) // 4, dtype=torch.int32, device=place)
         self._workspace = torch.zeros(max(program.workspace, 1), dtype=torch.uint8, device=place)
+        self._flagged = torch.zeros(max(flow.words, 1), dtype=torch.int32, device=place)
         self._scratch = torch.zeros(max(shape.scratch * self.workers, 1), dtype=torch.uint8, device=place)
         self._host = torch.zeros(ctypes.sizeof(Report) // 4, dtype=torch.int32, device="cpu", pin_memory=True)
         torch.cuda.current_stream(self.index).synchronize()  # whatever stream comes first finds all of it
@@ -61,9 +63,12 @@ class Loaded:
         self.parameters.report = self._host.data_ptr()
         self.parameters.scratch = self._scratch.data_ptr()
         self.parameters.n_events = len(program.events)
+        self.parameters.flagged, self.parameters.n_flagged = self._flagged.data_ptr(), flow.words
         for i, b in enumerate(program.buffers):
             if b.role is Role.WORKSPACE:
                 self.parameters.buffers[i] = self._workspace.data_ptr() + b.offset
+        for i, start in flow.places.items():
+            self.parameters.buffers[i] = self._flagged.data_ptr() + 4 * start
         self._arguments = (ctypes.c_void_p * 1)(ctypes.addressof(self.parameters))
 
     def _refuse_too_many(self) -> None:
@@ -88,7 +93,7 @@ class Loaded:
         if not torch.cuda.is_current_stream_capturing():
             if self._stream is not None:
                 stream.wait_stream(torch.cuda.ExternalStream(self._stream, device=self.index))
-            for memory in (self._tables, self._events, self._control, self._workspace, self._scratch):
+            for memory in (self._tables, self._events, self._control, self._workspace, self._flagged, self._scratch):
                 memory.record_stream(stream)
         self._stream = stream.cuda_stream
 
@@ -118,6 +123,7 @@ class Loaded:
         values = [_signed(launches * total) for total in self._totals]
         self._events[: len(values)] = torch.tensor(values, dtype=torch.int32, device="cpu")
         self._control[0] = _signed(launches)
+        self._flagged.fill_(launches % 2)  # what the launch before has left
         self.synchronize()
 
 

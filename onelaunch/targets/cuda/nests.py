@@ -109,9 +109,9 @@ def deal(writer: TeamWriter, block: Block, steps: Sequence[Steps], members: tupl
     names = [writer.variable_name(v) for v in variables]
     if len(steps) == 1:
         low, high = bounds[0]
-        start = member if low == "0" else f"{low} + {member}"
-        header = f"for (int64_t {names[0]} = {start}; {names[0]} < {high}; {names[0]} += {count})"
-        inner = Block(block, header, variables[0])
+        step, size = writer.fresh("step"), _size(writer, block, steps[0], low, high)
+        inner = Block(block, f"for (uint32_t {step} = {member}; {step} < {size}; {step} += {count})", variables[0])
+        inner.items.append(f"const int64_t {names[0]} = {_from(low, step)};")
     else:
         sizes = [_size(writer, block, s, low, high) for s, (low, high) in zip(steps, bounds, strict=True)]
         step = writer.fresh("step")

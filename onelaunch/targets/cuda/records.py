@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onelaunch.program.program import Program
+from onelaunch.targets.cuda.dataflow import Dataflow
 from onelaunch.targets.cuda.emit import Shape
 
 INLINE = 4  # waits, and signals, that a record holds itself (task.cuh: kInline)
@@ -48,6 +49,7 @@ def launch_type(shape: Shape) -> type[ctypes.Structure]:
     """The parameters of a launch (task.cuh: LaunchOf)."""
     fields = (
         *((n, pointer) for n in _POINTERS), ("patience", i64), ("n_events", u32), ("unused", u32),
+        ("flagged", pointer), ("n_flagged", u64),
         ("symbols", i64 * shape.symbols), ("buffers", pointer * shape.buffers),
     )  # fmt: skip
     made = type("Launch", (ctypes.Structure,), {"_fields_": fields})
@@ -58,7 +60,7 @@ def launch_type(shape: Shape) -> type[ctypes.Structure]:
 class Tables:
     """A program's tables as arrays of words, queue after queue."""
 
-    def __init__(self, program: Program, shape: Shape) -> None:
+    def __init__(self, program: Program, shape: Shape, flow: Dataflow) -> None:
         totals = [e.total for e in program.events]
         waits: list[int] = []
         signals: list[int] = []
@@ -74,6 +76,7 @@ class Tables:
                     *_filled(task.signals[:INLINE], INLINE),
                     *_filled(task.operands, shape.operands),
                     *_filled((bound for span in task.tile for bound in span), 2 * shape.vars),
+                    *_filled((n for span in flow.spans[number] for n in span), 2 * shape.spans),
                 ]  # fmt: skip
                 waits.extend(w for wait in own[INLINE:] for w in wait)
                 signals.extend(task.signals[INLINE:])

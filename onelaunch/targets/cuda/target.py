@@ -45,4 +45,4 @@ class CudaTarget:
             raise CompilerError(f"target 'cuda' is not available: {reason}; use target='cpu'")
         architecture = device.architecture_of()
         source = generate(program, architecture)
-        return CudaExecutable(program, source.shape, compiler.build(source.text(), folder, architecture.name))
+        return CudaExecutable(program, source.shape, source.flow, compiler.build(source.text(), folder, architecture.name))

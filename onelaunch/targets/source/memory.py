@@ -42,6 +42,10 @@ class Memory:
         """The place of a lowered LOAD."""
         return self.places[attr.lstrip("!")]
 
+    def pointer_of(self, number: int) -> str:
+        """The C++ name of an operand."""
+        return next(p.pointer for p in self.places.values() if p.number == number)
+
     def add(self, place: Place) -> None:
         """Declare one more operand, e.g. scratch memory."""
         assert place.operand.name not in self.places, f"operand {place.operand.name} is declared twice"

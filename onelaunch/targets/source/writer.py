@@ -169,7 +169,7 @@ class Writer:
         if shifted is None:
             offset = bare(self.value(outer, home))
             shifted = self.fresh("p")
-            home.items.append(f"auto* const {shifted} = {base} + {offset};")
+            home.items.append(f"const auto {shifted} = {base} + {offset};")
             home.names[key] = shifted
         return f"{shifted}[{bare(self.value(inner, block))}]"
 

@@ -33,7 +33,7 @@ struct Index {
 struct Group {
   int size, come = 0;
   uint64_t generation = 0;
-  unsigned char values[2][32][8];
+  unsigned char values[2][32][24];
 };
 
 struct Copy {
@@ -83,7 +83,7 @@ template <class T>
 void share(T value, T (&all)[32]) {
   Group& group = warp();
   auto* const slots = group.values[group.generation % 2];
-  static_assert(sizeof(T) <= 8);
+  static_assert(sizeof(T) <= 24);
   std::memcpy(slots[world.current->thread.x % 32], &value, sizeof(T));
   meet(group);
   for (int i = 0; i < 32; ++i) std::memcpy(&all[i], slots[i], sizeof(T));

@@ -4,6 +4,7 @@
 namespace emulator {
 
 World world;
+constexpr unsigned kWarps = onelaunch::kBlock / 32;
 
 void yield() {
   Fiber* const self = world.current;
@@ -51,7 +52,7 @@ static int run(uint64_t steps) {
       Fiber& f = *world.fibers[(first + i) % world.fibers.size()];
       left |= !f.done;
       if (f.done || (f.awaited != nullptr && *f.awaited == f.seen)) continue;
-      const double speed = world.speed[(f.block->index.x * 10 + f.thread.x / 32) % world.speed.size()];
+      const double speed = world.speed[(f.block->index.x * kWarps + f.thread.x / 32) % world.speed.size()];
       if (double(world.random() % 1000) < 1000 * speed) chosen = &f;
     }
     if (chosen == nullptr) {
@@ -66,7 +67,7 @@ static int run(uint64_t steps) {
 
 }  // namespace emulator
 
-// 0: the launch ended; 1: it had not after so many steps. Every tenth warp or so is slow.
+// 0: the launch ended; 1: it had not after so many steps. Every fourth warp or so is slow.
 extern "C" int emulate(const onelaunch::Launch* launch, unsigned blocks, unsigned shared, uint64_t seed,
                        uint64_t steps) {
   using namespace emulator;
@@ -75,7 +76,7 @@ extern "C" int emulate(const onelaunch::Launch* launch, unsigned blocks, unsigne
   world.blocks_of_grid = blocks;
   world.body = [](const void* p) { onelaunch_program(*static_cast<const onelaunch::Launch*>(p)); };
   world.argument = launch;
-  for (unsigned w = 0; w < 10 * blocks; ++w) world.speed.push_back(world.random() % 4 ? 1.0 : 0.02);
+  for (unsigned w = 0; w < kWarps * blocks; ++w) world.speed.push_back(world.random() % 4 ? 1.0 : 0.02);
   for (unsigned b = 0; b < blocks; ++b) {
     auto block = std::make_unique<Block>();
     block->index = {b};

@@ -9,7 +9,15 @@ inline uint32_t load_acquire(const uint32_t* from) {
   emulator::yield();
   return *from;
 }
-inline uint32_t load_relaxed(const uint32_t* from) { return *from; }
+inline uint32_t load_relaxed(const uint32_t* from) {
+  emulator::yield();
+  return *from;
+}
+inline Quad load_relaxed(const Quad* from) {
+  emulator::yield();
+  return *from;
+}
+inline void store_relaxed(uint32_t* to, uint32_t value) { *to = value; }
 inline void add_relaxed(uint32_t* to) { ++*to; }
 inline void fence_gpu() { emulator::yield(); }
 inline void fence_system() {}

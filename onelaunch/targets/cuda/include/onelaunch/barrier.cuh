@@ -83,6 +83,14 @@ __device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t b
       : "memory");
 }
 
+// Sixteen bytes of global memory that this launch does not write, copied by the calling thread; see wait_for_copies.
+__device__ __forceinline__ void copy_async(Quad* to, const Quad* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+
+// The calling thread's own have arrived.
+__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 // Between ordinary stores to shared memory and copies to the same place.
 __device__ __forceinline__ void fence_proxy_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

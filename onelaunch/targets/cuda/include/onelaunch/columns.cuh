@@ -5,9 +5,12 @@
 // the warps' sums are added in order.
 #pragma once
 
-#include "linear.cuh"
+#include "team.cuh"
 
 namespace onelaunch {
+
+// Tokens that one pass over a matrix serves; x holds a multiple of it. Eight would not fit the registers.
+__device__ constexpr int tokens_together(int tokens) { return tokens >= 3 ? 4 : tokens; }
 
 // Columns [0, columns), `columns` <= kColumns; accumulators[token][kColumns]; `partial` holds kWarps * 4 * kColumns
 // floats. Rows of w lie `pitch` apart. All computing warps call it, after a barrier; one must follow.

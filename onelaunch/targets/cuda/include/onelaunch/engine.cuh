@@ -1,9 +1,15 @@
-// The walk of one block through its queue, in three roles: eight warps compute, one produces (it streams weights ahead of
-// them through the ring, and task records), one polls (it waits for the tasks' events and approves them in order).
+// The walk of one block through its queue, in four roles: eight warps compute, one produces (it streams weights ahead of
+// them through the ring, and task records), one polls (it waits for the tasks' events and approves them in order), one
+// signals (a task that is done and approved).
 //
-// Waiting. Only the poller owns a clock. It approves every task up to the first whose wait has failed or which another
-// worker's failure has made pointless; from there on nothing runs, and every role leaves its loop. So all threads of a
-// block agree on what ran, and named barriers are never left half full.
+// A task whose every input is constant, or has flags (flag.cuh), computes before its events have been reached: its inputs
+// are waited for one by one. It signals only when they have been, so that an event still says all that the check takes
+// it to say. Any other task waits for the poller's approval first.
+//
+// Giving up. Only the poller owns a clock. It approves every task up to the first whose wait has failed or which another
+// worker's failure has made pointless, and says so in `abort_at`. From there on nobody waits and nothing is signalled: what
+// computes goes on with whatever it has to the end of its task, where all threads agree to leave. So named barriers are
+// never left half full.
 //
 // The end. Every block counts itself out; the last one advances the epoch, or, if the launch was aborted, resets all
 // counters and hands the report to the host. The next launch finds everything ready, whoever started it.
@@ -16,8 +22,8 @@
 
 namespace onelaunch {
 
-inline constexpr int kProducer = kWarps, kPoller = kWarps + 1;  // numbers of these warps
-inline constexpr int kBlock = (kWarps + 2) * kLanes;
+inline constexpr int kProducer = kWarps, kPoller = kWarps + 1, kSignaller = kWarps + 2;  // numbers of these warps
+inline constexpr int kBlock = (kWarps + 3) * kLanes;
 
 // A block's shared memory besides the ring and the kernels' scratch.
 template <class Shape>
@@ -25,12 +31,15 @@ struct alignas(16) Block {
   TaskOf<Shape> records[kRecords];
   RingBarriers<Shape::kStages> ring;
   Barrier loaded[kRecords];    // the record's copy has arrived
-  Barrier approved[kRecords];  // the poller arrives: the task may run, or `abort_at` says otherwise
-  Barrier finished[kRecords];  // nobody reads the record any more: the computing threads (one for all) and the poller
+  Barrier approved[kRecords];  // the poller arrives: events have been reached, or `abort_at` says otherwise
+  Barrier done[kRecords];      // the computing threads (one for all) have written the task's results
+  Barrier finished[kRecords];  // nobody reads the record any more: the poller and the signaller
   Exchange exchange;
   Fault fault;
   uint32_t faulty;  // position of the task that found the fault: others may still be leaving the task before it
   uint32_t epoch, abort_at, is_last;
+  bool go_on[2];   // of every other task: the next one's record is there, and nothing has been given up
+  int64_t began;   // see Stamp
 };
 
 template <class Shape>
@@ -45,6 +54,12 @@ __device__ __forceinline__ bool wait_unless_aborted(Block<Shape>& block, Barrier
   while (!try_wait(barrier, parity))
     if (*abort_of(block) <= task) return false;
   return true;
+}
+
+// The flag of values that this launch writes.
+template <class Shape>
+__device__ __forceinline__ uint32_t flag_of(const Block<Shape>& block) {
+  return 1 - block.epoch % 2;
 }
 
 // --- the launch's state ---------------------------------------------------------------------------------------------
@@ -68,41 +83,57 @@ __device__ inline void signal_all(const LaunchOf<Shape>& launch, const TaskOf<Sh
 
 // --- roles ----------------------------------------------------------------------------------------------------------
 
+// Whether all threads go on to task `t`; decided by one of them.
+template <class Shape>
+__device__ __forceinline__ void decide(Block<Shape>& block, uint32_t t, uint32_t tasks) {
+  const bool comes = t < tasks && wait_unless_aborted(block, block.loaded[t % kRecords], t / kRecords % 2, t);
+  block.go_on[t % 2] = comes && *abort_of(block) > t;
+}
+
 template <class Kernels, class Shape>
 __device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Shape>& block, char* ring, char* shared,
                                         uint32_t tasks) {
-  Scratch scratch = {shared, launch.scratch + uint64_t(blockIdx.x) * Shape::kScratch, &block.exchange,
-                     &block.fault, &block.faulty, 0};
-  Stages<Shape::kStages> stages = {ring, &block.ring};
-  for (uint32_t t = 0; t < tasks; ++t) {
-    const uint32_t slot = t % kRecords, parity = t / kRecords % 2;
-    Stamp stamp;
-    const bool stamping = launch.stamps != nullptr && thread_of_block() == 0;
-    if (stamping) stamp.arrived = now();
-    wait(block.approved[slot], parity);
-    wait(block.loaded[slot], parity);  // at once: the poller has read it
-    if (*abort_of(block) <= t) return;
-    const TaskOf<Shape>& task = block.records[slot];
-    scratch.position = t;
-    if (stamping) stamp.began = now();
+  const bool leads = thread_of_block() == 0, stamping = launch.stamps != nullptr && leads;
+  Scratch scratch = {shared, launch.scratch + uint64_t(blockIdx.x) * Shape::kScratch, &block.exchange, &block.fault,
+                     &block.faulty, nullptr, 0, stamping ? &block.began : nullptr, {abort_of(block), 0, flag_of(block)}};
+  Stages<Shape::kStages> stages = {ring, &block.ring, abort_of(block)};
+  if (leads) decide(block, 0, tasks);
+  sync_block();
+  for (uint32_t t = 0; block.go_on[t % 2]; ++t) {
+    wait(block.loaded[t % kRecords], t / kRecords % 2);  // at once, but this thread has not looked yet
+    const TaskOf<Shape>& task = block.records[t % kRecords];
+    scratch.approved = &block.approved[t % kRecords], scratch.approval = t / kRecords % 2;
+    scratch.patience.task = stages.task = t;
+    if (stamping) launch.stamps[task.number].arrived = block.began = now();
     Kernels::run(launch, task, scratch, stages);
+    if (leads) decide(block, t + 1, tasks);
     sync_block();
-    if (*const_cast<const volatile uint32_t*>(&block.faulty) == t) {  // the same for all threads: see Block
-      if (thread_of_block() == 0) {
-        block.abort_at = t + 1;
+    const bool faulty = *const_cast<const volatile uint32_t*>(&block.faulty) == t;  // the same for all threads
+    if (leads) {
+      if (stamping) launch.stamps[task.number].began = block.began, launch.stamps[task.number].ended = now();
+      if (faulty) {
+        atomicMin(&block.abort_at, t);
         raise(launch, Report{kFault, blockIdx.x, task.number, 0, 0, 0, block.fault});
       }
-      return;
+      arrive(block.done[t % kRecords]);
     }
-    if (thread_of_block() == 0) {
-      if (stamping) stamp.ended = now();
-      signal_all(launch, task);
-      if (stamping) {
-        stamp.signalled = now();
-        launch.stamps[task.number] = stamp;
-      }
-      arrive(block.finished[slot]);
-    }
+    if (faulty) return;
+  }
+}
+
+// Signals what is done, in order, when the poller has seen what it was to wait for.
+template <class Shape>
+__device__ __forceinline__ void announce(const LaunchOf<Shape>& launch, Block<Shape>& block, uint32_t tasks) {
+  if (lane_of_warp() != 0) return;
+  for (uint32_t t = 0; t < tasks; ++t) {
+    const uint32_t slot = t % kRecords, parity = t / kRecords % 2;
+    if (!wait_unless_aborted(block, block.done[slot], parity, t)) return;
+    if (!wait_unless_aborted(block, block.approved[slot], parity, t)) return;
+    if (*abort_of(block) <= t) return;
+    const TaskOf<Shape>& task = block.records[slot];
+    signal_all(launch, task);
+    if (launch.stamps != nullptr) launch.stamps[task.number].signalled = now();
+    arrive(block.finished[slot]);
   }
 }
 
@@ -198,8 +229,10 @@ __device__ inline void leave(const LaunchOf<Shape>& launch, Block<Shape>& block)
   __syncthreads();
   if (!block.is_last) return;
   const bool aborted = load_relaxed(&control.abort) != 0;
-  if (aborted)
+  if (aborted) {
     for (uint32_t i = threadIdx.x; i < launch.n_events; i += kBlock) launch.events[i] = 0;
+    for (uint64_t i = threadIdx.x; i < launch.n_flagged; i += kBlock) launch.flagged[i] = 0;
+  }
   __syncthreads();
   if (threadIdx.x != 0) return;
   if (aborted) {
@@ -230,6 +263,7 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
     for (int i = 0; i < kRecords; ++i) {
       init(block.loaded[i], 1);
       init(block.approved[i], 1);
+      init(block.done[i], 1);
       init(block.finished[i], 2);
     }
     fence_init();
@@ -244,8 +278,10 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
     compute<Kernels>(launch, block, ring, shared, tasks);
   else if (warp == kProducer)
     produce<Kernels>(launch, block, ring, first, tasks);
-  else
+  else if (warp == kPoller)
     approve(launch, block, tasks);
+  else
+    announce(launch, block, tasks);
   __syncthreads();
   leave(launch, block);
 }

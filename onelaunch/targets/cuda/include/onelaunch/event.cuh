@@ -21,6 +21,20 @@ __device__ __forceinline__ uint32_t load_relaxed(const uint32_t* from) {
   return value;
 }
 
+// Four words, each of them whole, in no order.
+__device__ __forceinline__ Quad load_relaxed(const Quad* from) {
+  Quad q;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
+               : "l"(from)
+               : "memory");
+  return q;
+}
+
+__device__ __forceinline__ void store_relaxed(uint32_t* to, uint32_t value) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+
 __device__ __forceinline__ void add_relaxed(uint32_t* to) {
   asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(to) : "memory");
 }

@@ -1,114 +1,229 @@
 // Products with matrices in the layout [out, in], streamed through the ring: out[t][n] = sum over k of x[t][k] w[n][k].
 //
-// A stage holds a chunk of 8 rows and belongs to one warp: its lanes run along the chunk, all 8 rows at once, for a few
-// tokens at a time; the lanes' sums are then folded so that each row's ends up in one lane, and added to the warp's own
-// accumulators in shared memory. Chunks of one row are taken in order, or by `kSlices` warps in parallel where there are
-// few rows; the epilogue adds the slices in order. So the result does not depend on timing.
+// A stage holds a chunk of 8 rows. All computing warps share it: warp i takes 32 elements of every 256, of all 8 rows, in
+// which lane 4 r + q holds 8 neighbouring ones of row r. So a stage is eaten at once however few there are, and what the
+// warps hold in the end are parts of the same sums, which the epilogue adds in order: nothing depends on timing.
 #pragma once
 
 #include "ring.cuh"
+#include "tensor.cuh"
 
 namespace onelaunch {
 
+inline constexpr int kWarpStep = 4 * kVector;  // elements of each row that a warp takes at once
+inline constexpr int kBlockStep = kWarps * kWarpStep;
+
+// An input that a 16-bit type cannot hold, as the sum of two that it can: 16 bits of mantissa for bf16. The second half
+// lies `distance` elements behind the first.
+template <class W>
+struct Halves {
+  W* at;
+  int64_t distance;
+
+  struct Place {
+    W* at;
+    int64_t distance;
+    __device__ __forceinline__ void operator=(float value) const {
+      const W half = from_float<W>(value);
+      at[0] = half;
+      at[distance] = from_float<W>(value - to_float(half));
+    }
+  };
+  __device__ __forceinline__ Place operator[](int64_t i) const { return {at + i, distance}; }
+  __device__ __forceinline__ Halves operator+(int64_t i) const { return {at + i, distance}; }
+};
+
 namespace detail {
 
-// Eight sums over the lanes at once: sum r ends up in lanes 4 r to 4 r + 3.
-__device__ __forceinline__ float fold_rows(float (&sums)[kRowsOfStage]) {
-  static_assert(kRowsOfStage == 8, "three halvings leave one value");
-  const int lane = lane_of_warp();
-#pragma unroll
-  for (int half = 4, distance = 16; half != 0; half /= 2, distance /= 2) {
-    const bool upper = lane & distance;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float given = upper ? sums[i] : sums[i + half], kept = upper ? sums[i + half] : sums[i];
-      sums[i] = kept + exchange(given, distance);
-    }
-  }
-  float sum = sums[0];
-  sum += exchange(sum, 2);
-  return sum + exchange(sum, 1);
-}
+// What a warp multiplies with: the inputs of one step, for tiles of 16 tokens. `kHalves`: 2 where x is Halves.
+template <class W, int kTokens, int kHalves>
+struct Fragment {
+  static constexpr bool kBeside = kHalves == 2 && kTokens <= 8;  // second halves are rows 8 to 15 of the same tile
+  static constexpr int kTiles = (kTokens + 15) / 16, kPlanes = kBeside ? 1 : kHalves;
+  static constexpr int kWords = kTiles * kPlanes * (kBeside || kTokens > 8 ? 8 : 4);
+  Raw<W> low[kPlanes][kTiles], high[kPlanes][kTiles];
 
-template <int kTogether, class W, class X>
-__device__ __forceinline__ void multiply(const W* rows, int row_pitch, const X* x, int x_pitch, int length,
-                                         float* accumulators, int token_pitch) {
-  float sums[kTogether][kRowsOfStage] = {};
-  for (int k = lane_of_warp() * kVector; k < length; k += kLanes * kVector) {
-    Raw<W> raw[kRowsOfStage];
+  // From x[row of the lane][k]; nothing where not `inside`.
+  __device__ __forceinline__ void load(const W* x, int pitch, bool inside) {
+    const int row = lane_of_warp() / 4;
 #pragma unroll
-    for (int r = 0; r < kRowsOfStage; ++r) raw[r].load(rows + r * row_pitch + k);
-    float values[kTogether][kVector];
+    for (int plane = 0; plane < kPlanes; ++plane)
 #pragma unroll
-    for (int t = 0; t < kTogether; ++t) {
-      Raw<X> token;
-      token.load(x + t * x_pitch + k);
-      token.decode(values[t]);
-    }
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const W* const at = x + (plane * kTokens + tile * 16 + row) * pitch;
+        const int left = kTokens - tile * 16;
+        low[plane][tile].load_if(at, inside && row < left);
+        if constexpr (kBeside) high[plane][tile].load_if(at + kTokens * pitch, inside && row < left);
+        else if (left > 8) high[plane][tile].load_if(at + 8 * pitch, inside && row + 8 < left);
+        else high[plane][tile].clear();
+      }
+  }
+};
+
+// The sums of one warp for 8 rows of weights, in two chains of dependent steps.
+template <class W, int kTokens, int kHalves>
+struct Sums {
+  using Part = Fragment<W, kTokens, kHalves>;
+  float parts[2][Part::kTiles][4];
+
+  __device__ __forceinline__ void clear() {
 #pragma unroll
-    for (int r = 0; r < kRowsOfStage; ++r) {
+    for (int i = 0; i < 2 * Part::kTiles * 4; ++i) (&parts[0][0][0])[i] = 0.0f;
+  }
+
+  __device__ __forceinline__ void add(const Raw<W>& weights, const Part& x) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int tile = 0; tile < Part::kTiles; ++tile)
+#pragma unroll
+        for (int plane = 0; plane < Part::kPlanes; ++plane) {
+          const Raw<W>&low = x.low[plane][tile], &high = x.high[plane][tile];
+          const Rows16 rows = {{low.words[2 * i], low.words[2 * i + 1]}, {high.words[2 * i], high.words[2 * i + 1]}};
+          const uint32_t pair[2] = {weights.words[2 * i], weights.words[2 * i + 1]};
+          multiply_add(parts[i][tile], rows, pair, W{});
+        }
+  }
+
+  // to[token][row], tokens `pitch` apart.
+  __device__ __forceinline__ void store(float* to, int pitch) const {
+    const int token = lane_of_warp() / 4, row = lane_of_warp() % 4 * 2;
+#pragma unroll
+    for (int tile = 0; tile < Part::kTiles; ++tile)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int t = tile * 16 + token + i / 2 * 8;
+        float sum = parts[0][tile][i] + parts[1][tile][i];
+        if constexpr (Part::kBeside) sum += parts[0][tile][i ^ 2] + parts[1][tile][i ^ 2];
+        if (t < kTokens) to[t * pitch + row + i % 2] = sum;
+      }
+  }
+};
+
+// The same by plain arithmetic, for types that tensor cores would round.
+// Any length of the contraction.
+template <class W, int kTokens>
+struct PlainSums {
+  float parts[kTokens];
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) parts[t] = 0.0f;
+  }
+
+  template <class X>
+  __device__ __forceinline__ void add(const W* w, int w_pitch, const X* x, int x_pitch, int length) {
+    const int row = lane_of_warp() / 4, first = warp_of_block() * kWarpStep + lane_of_warp() % 4 * kVector;
+    for (int k = first; k < length; k += kBlockStep) {
+      Raw<W> raw;
+      raw.load(w + row * w_pitch + k);
       float weights[kVector];
-      raw[r].decode(weights);
+      raw.decode(weights);
 #pragma unroll
-      for (int t = 0; t < kTogether; ++t)
+      for (int t = 0; t < kTokens; ++t) {
+        Raw<X> token;
+        token.load(x + t * x_pitch + k);
+        float values[kVector];
+        token.decode(values);
 #pragma unroll
-        for (int i = 0; i < kVector; ++i) sums[t][r] = fmaf(weights[i], values[t][i], sums[t][r]);
+        for (int i = 0; i < kVector; ++i) parts[t] = fmaf(weights[i], values[i], parts[t]);
+      }
     }
   }
-  const int lane = lane_of_warp();
+
+  __device__ __forceinline__ void store(float* to, int pitch) const {
 #pragma unroll
-  for (int t = 0; t < kTogether; ++t) {
-    const float sum = fold_rows(sums[t]);
-    if (lane % 4 == 0) accumulators[t * token_pitch + lane / 4] += sum;
+    for (int t = 0; t < kTokens; ++t) {
+      float sum = parts[t];
+      sum += exchange(sum, 1);
+      sum += exchange(sum, 2);
+      if (lane_of_warp() % 4 == 0) to[t * pitch + lane_of_warp() / 4] = sum;
+    }
   }
-}
+};
 
 }  // namespace detail
 
-// Tokens that one pass over a stage serves; x holds a multiple of it. Eight would not fit the registers: with ten warps a
-// thread has 168.
-__device__ constexpr int tokens_together(int tokens) { return tokens >= 3 ? 4 : tokens; }
-
-// Columns [0, columns) of every matrix; `columns` <= kColumns. accumulators[matrix][slice][token][column]. Rows of x lie
-// `x_pitch` apart and are filled up with zeros to whole vectors. All computing warps call it; a barrier must follow
-// before the result is read, and one must precede it after the last result was read.
+// Columns [0, columns) of every matrix; `columns` <= kColumns. sums[matrix][warp][token][column]: the warps' parts. x has
+// rows `x_pitch` apart and is of the type of the weights, or Halves of it (`kHalves` 2). All computing warps call it; a
+// barrier must follow before the result is read, and one must precede it after the last result was read.
 //
-// A function of its own: kernels that differ in prologue and epilogue only share it, and it is most of their code.
-template <class W, int kTokens, int kMatrices, int kSlices, int kColumns, class Memory, int kStages, class X>
-__device__ __noinline__ void linear(Stages<kStages>& stages, const X* x, int x_pitch, int size, int columns,
-                                    float* accumulators) {
+// A warp needs the same part of x for all rows of weights: it stays in registers if they hold it.
+template <class W, int kTokens, int kMatrices, int kColumns, int kHalves, int kSize, class Memory, int kStages>
+__device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int x_pitch, int columns, float* sums) {
+  using Part = detail::Fragment<W, kTokens, kHalves>;
+  constexpr Cut<W> cut(kSize);
+  constexpr int kSteps = (cut.chunk + kBlockStep - 1) / kBlockStep;
+  constexpr bool kResident = cut.chunks * kSteps * Part::kWords <= 64;
+  constexpr int kKept = kResident ? cut.chunks : 1;
   Memory::assume(x);
-  Shared::assume(accumulators);
-  constexpr int kTogether = tokens_together(kTokens);
-  constexpr int kStep = kWarps / kSlices;
-  constexpr int kPadded = (kTokens + kTogether - 1) / kTogether * kTogether;
-  static_assert(kWarps % kSlices == 0 && kColumns % kRowsOfStage == 0, "warps and columns divide evenly");
-  const Cut<W> cut(size);
-  const int groups = (columns + kRowsOfStage - 1) / kRowsOfStage, items = groups * kMatrices;
-  const int first = warp_of_block() / kSlices, slice = warp_of_block() % kSlices;
-  const auto own = [&](int g) {
-    return accumulators + ((g / groups) * kSlices + slice) * kPadded * kColumns + g % groups * kRowsOfStage;
+  Shared::assume(sums);
+  const int row = lane_of_warp() / 4, first = warp_of_block() * kWarpStep + lane_of_warp() % 4 * kVector;
+  const auto inside = [&](int c, int s) {
+    return (s + 1) * kBlockStep <= cut.length(c, kSize) || first + s * kBlockStep < cut.length(c, kSize);
   };
-  for (int g = first; g < items; g += kStep)
-    for (int i = lane_of_warp(); i < kPadded * kRowsOfStage; i += kLanes)
-      own(g)[i / kRowsOfStage * kColumns + i % kRowsOfStage] = 0.0f;
-  __syncwarp();
-  for (int c = 0; c < cut.chunks; ++c) {
-    for (int g = 0; g < items; ++g) {
-      if (c % kSlices != slice || g % kStep != first) {
-        stages.pass(c * items + g);
-        continue;
-      }
-      const W* const rows = reinterpret_cast<const W*>(stages.wait_for(c * items + g));
-      Shared::assume(rows);
+  Part own[kKept][kSteps];
+  const auto take = [&](int c, Part (&to)[kSteps]) {
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) to[s].load(x + c * cut.chunk + first + s * kBlockStep, x_pitch, inside(c, s));
+  };
+  if constexpr (kResident) {
+#pragma unroll
+    for (int c = 0; c < cut.chunks; ++c) take(c, own[c]);
+  }
 #pragma unroll 1
-      for (int t = 0; t < kPadded; t += kTogether)
-        detail::multiply<kTogether>(rows, cut.chunk, x + t * x_pitch + c * cut.chunk, x_pitch, cut.length(c, size),
-                                    own(g) + t * kColumns, kColumns);
-      stages.release(c * items + g);
+  for (int m = 0; m < kMatrices; ++m) {
+#pragma unroll 1
+    for (int column = 0; column < columns; column += kRowsOfStage) {
+      detail::Sums<W, kTokens, kHalves> found;
+      found.clear();
+      const auto add = [&](int c, const Part (&part)[kSteps]) {
+        const W* const rows = reinterpret_cast<const W*>(stages.wait());
+        Shared::assume(rows);
+        Raw<W> weights[kSteps];
+#pragma unroll
+        for (int s = 0; s < kSteps; ++s) weights[s].load_if(rows + row * cut.chunk + first + s * kBlockStep, inside(c, s));
+        stages.release();
+#pragma unroll
+        for (int s = 0; s < kSteps; ++s) found.add(weights[s], part[s]);
+      };
+      if constexpr (kResident) {
+#pragma unroll
+        for (int c = 0; c < cut.chunks; ++c) add(c, own[c]);
+      } else {
+#pragma unroll 1
+        for (int c = 0; c < cut.chunks; ++c) {
+          take(c, own[0]);
+          add(c, own[0]);
+        }
+      }
+      found.store(sums + (m * kWarps + warp_of_block()) * kTokens * kColumns + column, kColumns);
     }
   }
-  stages.advance(cut.chunks * items);
+}
+
+template <class W, int kTokens, int kMatrices, int kColumns, class Memory, int kStages, class X>
+__device__ __forceinline__ void linear_plain(Stages<kStages>& stages, const X* x, int x_pitch, int size, int columns,
+                                             float* sums) {
+  Memory::assume(x);
+  Shared::assume(sums);
+  const Cut<W> cut(size);
+#pragma unroll 1
+  for (int m = 0; m < kMatrices; ++m) {
+#pragma unroll 1
+    for (int column = 0; column < columns; column += kRowsOfStage) {
+      detail::PlainSums<W, kTokens> found;
+      found.clear();
+#pragma unroll 1
+      for (int c = 0; c < cut.chunks; ++c) {
+        const W* const rows = reinterpret_cast<const W*>(stages.wait());
+        Shared::assume(rows);
+        found.add(rows, cut.chunk, x + c * cut.chunk, x_pitch, cut.length(c, size));
+        stages.release();
+      }
+      found.store(sums + (m * kWarps + warp_of_block()) * kTokens * kColumns + column, kColumns);
+    }
+  }
 }
 
 }  // namespace onelaunch

@@ -1,10 +1,10 @@
 // The ring of stages: what the producer has asked the copy engine for, and the computing warps have not yet used.
 //
 // Item i (counted over the launch) lies in stage i mod kStages. Producer and consumers derive the same items from the
-// same task, so nothing but the barriers passes between them. An item is used by one warp, but every warp goes through
-// all items in order and releases each: a barrier tells two uses of a stage apart by one bit, so nobody may be two uses
-// ahead of, or behind, anybody else. The protocol is that of docs/protocols.md; how many bytes may be on their way is
-// bounded apart from how many may have arrived, because bytes on their way delay everyone else's loads and signals.
+// same task, so nothing but the barriers passes between them. Every computing warp goes through all items in order and
+// releases each: a barrier tells two uses of a stage apart by one bit, so nobody may be two uses ahead of, or behind,
+// anybody else. The protocol is that of docs/protocols.md; how many bytes may be on their way is bounded apart from how
+// many may have arrived, because bytes on their way delay everyone else's loads and signals.
 #pragma once
 
 #include "barrier.cuh"
@@ -18,7 +18,7 @@ inline constexpr int kRecords = 16;          // tasks whose records a block hold
 inline constexpr int kInFlight = 48 * 1024;  // bytes, measured on an H200: less starves, more delays signals
 
 // The barriers of a ring, in shared memory. `full`: the producer arrives once and announces the bytes of its copies.
-// `empty`: lane 0 of each computing warp arrives, when the warp has read the stage or has no use for it.
+// `empty`: lane 0 of each computing warp arrives, when the warp has read its part of the stage.
 template <int kStages>
 struct RingBarriers {
   Barrier full[kStages], empty[kStages];
@@ -39,48 +39,43 @@ struct Cut {
   static constexpr int kGrain = 64;  // elements; every chunk but the last is a multiple
   int chunks, chunk;
 
-  __device__ __forceinline__ explicit Cut(int size) {
+  __device__ __forceinline__ constexpr explicit Cut(int size) : chunks(0), chunk(0) {
     chunks = (size + kMost - 1) / kMost;
     const int even = chunks == 0 ? 0 : (size + chunks - 1) / chunks;
     chunk = (even + kGrain - 1) / kGrain * kGrain;
     chunks = chunk == 0 ? 0 : (size + chunk - 1) / chunk;  // rounding may have made the last one empty
   }
 
-  __device__ __forceinline__ int length(int number, int size) const {
+  __device__ __forceinline__ constexpr int length(int number, int size) const {
     return number + 1 < chunks ? chunk : size - number * chunk;
   }
 };
 
-// A consumer's side: one for each computing warp, all of which step through the same items.
+// A consumer's side: one for each computing warp, all of which step through the same items. After an abort its waits are
+// over at once, and what is in the stages means nothing.
 template <int kStages>
 struct Stages {
   char* memory;
   RingBarriers<kStages>* barriers;
-  uint32_t base = 0;  // items of earlier tasks
+  const volatile uint32_t* abort_at;
+  uint32_t task = 0;               // position in the queue
+  uint32_t stage = 0, parity = 0;  // of the next item
 
-  // The stage of item `number` of the current product, when it has arrived. The warp has released all items before it.
-  __device__ __forceinline__ const char* wait_for(uint32_t number) {
-    __syncwarp();  // what lane 0 has passed, the others have
-    const uint32_t item = base + number;
-    wait(barriers->full[item % kStages], item / kStages % 2);
-    return memory + item % kStages * kStageBytes;
-  }
-
-  // An item that another warp uses.
-  __device__ __forceinline__ void pass(uint32_t number) {
-    if (lane_of_warp() != 0) return;
-    const uint32_t item = base + number;
-    wait(barriers->full[item % kStages], item / kStages % 2);
-    arrive(barriers->empty[item % kStages]);
+  // The stage of the next item, when it has arrived. The warp has released all items before it.
+  __device__ __forceinline__ const char* wait() const {
+    while (!try_wait(barriers->full[stage], parity))
+      if (*abort_at <= task) break;
+    return memory + stage * kStageBytes;
   }
 
   // The warp needs it no more.
-  __device__ __forceinline__ void release(uint32_t number) {
+  __device__ __forceinline__ void release() {
     __syncwarp();
-    if (lane_of_warp() == 0) arrive(barriers->empty[(base + number) % kStages]);
+    if (lane_of_warp() == 0) arrive(barriers->empty[stage]);
+    const bool last = stage + 1 == kStages;
+    stage = last ? 0 : stage + 1;
+    parity ^= last;
   }
-
-  __device__ __forceinline__ void advance(uint32_t items) { base += items; }
 };
 
 // The producer's side: one warp, all lanes of which run it together.
@@ -95,17 +90,21 @@ struct Producer {
   uint32_t in_flight = 0;             // bytes of the items between
   bool stopped = false;
 
-  // Streams rows [0, columns) of each matrix: chunk by chunk, in each chunk matrix by matrix, 8 rows an item.
+  // Streams rows [0, columns) of each matrix, 8 at a time, chunk by chunk.
   template <class W, int kMatrices>
   __device__ __noinline__ void rows(const W* const (&matrices)[kMatrices], int64_t pitch, int size, int columns) {
     const Cut<W> cut(size);
-    for (int c = 0; c < cut.chunks; ++c) {
+#pragma unroll 1
+    for (int m = 0; m < kMatrices; ++m) {
+      const W* from = matrices[0];
 #pragma unroll
-      for (int m = 0; m < kMatrices; ++m) {
-        for (int row = 0; row < columns; row += kRowsOfStage) {
-          const int count = columns - row < kRowsOfStage ? columns - row : kRowsOfStage;
+      for (int other = 1; other < kMatrices; ++other)  // no array that is indexed at run time
+        if (m == other) from = matrices[other];
+      for (int row = 0; row < columns; row += kRowsOfStage) {
+        const int count = columns - row < kRowsOfStage ? columns - row : kRowsOfStage;
+        for (int c = 0; c < cut.chunks; ++c) {
           if (!reserve(uint32_t(cut.length(c, size)) * count * sizeof(W))) return;
-          issue(matrices[m] + row * pitch + int64_t(c) * cut.chunk, pitch, count, cut.length(c, size), cut.chunk);
+          issue(from + row * pitch + int64_t(c) * cut.chunk, pitch, count, cut.length(c, size), cut.chunk);
         }
       }
     }

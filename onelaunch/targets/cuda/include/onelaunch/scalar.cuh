@@ -3,8 +3,8 @@
 // floats are CUDA's own, at full accuracy.
 #pragma once
 
+#include "flag.cuh"
 #include "task.cuh"
-#include "team.cuh"
 
 namespace onelaunch {
 
@@ -146,31 +146,47 @@ struct Scratch {
   Exchange* exchange;
   Fault* fault;            // in shared memory, as are the others
   uint32_t* faulty;        // position of the task that found it
-  uint32_t position;       // of the task that runs, in the worker's queue
+  Barrier* approved;       // the current task's events have been reached, or it has been given up
+  uint32_t approval;       // the parity to wait for
+  int64_t* began;          // where to note when the task had all it waits for, or null
+  Patience patience;       // with the position of the task that runs, in the worker's queue
+
+  // The task's events have been reached: the same for all threads. False: they will not be.
+  __device__ __forceinline__ bool events_reached() const {
+    while (!try_wait(*approved, approval))
+      if (patience.given_up()) break;
+    return !patience.given_up();
+  }
+
+  // All that the task waits for is there.
+  __device__ __forceinline__ void begin() const {
+    if (began != nullptr && thread_of_block() == 0) *began = now();
+  }
 };
 
-// The first index that data picked outside its dimension; Fault::code is 1 + the dimension.
+// The first index that data picked outside its dimension; Fault::code is 1 + the dimension. By value: a Scratch whose
+// address is taken would have to lie in memory.
 static __device__ __noinline__ void index_fault(int64_t index, int64_t size, uint32_t operand, uint32_t dimension,
-                                                const Scratch& scratch) {
-  if (atomicCAS(&scratch.fault->code, 0u, 1 + dimension) != 0) return;
-  *scratch.faulty = scratch.position;
-  scratch.fault->operand = operand;
-  scratch.fault->value = index;
-  scratch.fault->size = size;
+                                                Fault* fault, uint32_t* faulty, uint32_t task) {
+  if (atomicCAS(&fault->code, 0u, 1 + dimension) != 0) return;
+  *faulty = task;
+  fault->operand = operand;
+  fault->value = index;
+  fault->size = size;
 }
 
 // An index picked by data, for a load: outside [0, size) it is noted as a fault and clamped.
 ONELAUNCH_SCALAR int64_t checked(int64_t index, int64_t size, uint32_t operand, uint32_t dimension,
                                  const Scratch& scratch) {
   if (uint64_t(index) < uint64_t(size)) return index;
-  index_fault(index, size, operand, dimension, scratch);
+  index_fault(index, size, operand, dimension, scratch.fault, scratch.faulty, scratch.patience.task);
   return index < 0 || size <= 0 ? 0 : size - 1;
 }
 
 // An index picked by data, for a store: negative means that nothing is stored, and so does one too large, with a fault.
 ONELAUNCH_SCALAR bool storable(int64_t index, int64_t size, uint32_t operand, uint32_t dimension,
                                const Scratch& scratch) {
-  if (index >= size) index_fault(index, size, operand, dimension, scratch);
+  if (index >= size) index_fault(index, size, operand, dimension, scratch.fault, scratch.faulty, scratch.patience.task);
   return index >= 0 && index < size;
 }
 
@@ -183,6 +199,16 @@ ONELAUNCH_SCALAR T* operand(const Launch& launch, const Task& task, int number) 
   T* const pointer = static_cast<T*>(launch.buffers[task.operands[number]]);
   Global::assume(pointer);
   return pointer;
+}
+
+// The same of values with flags.
+template <class Launch, class Task>
+ONELAUNCH_SCALAR Awaited awaited(const Launch& launch, const Task& task, int number, const Scratch& scratch) {
+  return {operand<const float>(launch, task, number), scratch.patience};
+}
+template <class Launch, class Task>
+ONELAUNCH_SCALAR Announced announced(const Launch& launch, const Task& task, int number, const Scratch& scratch) {
+  return {operand<float>(launch, task, number), scratch.patience.flag};
 }
 
 #undef ONELAUNCH_SCALAR

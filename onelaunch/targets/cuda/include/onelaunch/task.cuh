@@ -25,6 +25,7 @@ struct alignas(16) TaskOf {
   uint32_t signals[kInline];
   uint32_t operands[Shape::kOperands];
   int32_t tile[2 * Shape::kVars];
+  uint32_t spans[2 * Shape::kSpans];  // of operands that are staged: first element, count
 };
 
 // An index that data picked outside a buffer; `code` is 1 + the dimension, 0: none.
@@ -69,6 +70,8 @@ struct LaunchOf {
   char* scratch;                 // Shape::kScratch bytes a worker
   int64_t patience;              // nanoseconds that a wait may take
   uint32_t n_events, unused;
+  uint32_t* flagged;             // memory of values with flags
+  uint64_t n_flagged;            // their number
   int64_t symbols[Shape::kSymbols];
   void* buffers[Shape::kBuffers];
 };

@@ -48,6 +48,11 @@ struct Raw {
     for (int i = 0; i < kWords; ++i) words[i] = 0;
   }
 
+  __device__ __forceinline__ void load_if(const T* from, bool condition) {
+    clear();
+    if (condition) load(from);
+  }
+
   __device__ __forceinline__ void decode(float (&values)[kVector]) const {
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {

@@ -1,0 +1,231 @@
+"""How tasks get their inputs on a GPU: which buffers say themselves whether they have been written (flag.cuh), which
+operands are copied to shared memory first (stage.cuh), and which kernels must wait for events before they compute.
+
+The program and its certificate know nothing of this. Events stay, every task still waits for its own before it signals,
+so whatever the check concluded from a signal holds. What changes is when a task may begin: a task that touches nothing
+that this launch changes, but values with flags, needs no event for that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+from onelaunch.graph.dtype import DType
+from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import loads
+from onelaunch.graph.nest import Kind
+from onelaunch.program.program import Buffer
+from onelaunch.program.program import Kernel
+from onelaunch.program.program import Program
+from onelaunch.program.program import Role
+from onelaunch.program.program import Task
+
+STAGED_MOST = 56 * 1024  # bytes of a product's operands in shared memory
+STAGED_OTHERS = 16 * 1024  # bytes of any other kernel's
+DIRECT_MOST = 2048  # values with flags that a task may read without staging: each costs a trip to memory
+VECTOR = 4  # words of a vector
+GRAIN = 32  # words: each buffer of values with flags begins at a cache line
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Staged:
+    """An operand that is copied: the most elements of a task, whether all tasks copy as many, and whether what they
+    copy begins at a vector of the buffer.
+    """
+
+    operand: int
+    most: int
+    even: bool
+    aligned: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Use:
+    """How one kernel gets its operands, by their numbers."""
+
+    flagged: frozenset[int] = frozenset()
+    staged: tuple[Staged, ...] = ()
+    constant: frozenset[int] = frozenset()  # nobody writes them in the launch
+    intermediate: frozenset[int] = frozenset()  # workspace in all tasks
+    waits: bool = True  # for its events, before it computes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dataflow:
+    """See the module. ``places``: of buffers with flags, in words of their memory, of ``words`` in all."""
+
+    uses: tuple[Use, ...]
+    places: dict[int, int]
+    words: int
+    spans: tuple[tuple[tuple[int, int], ...], ...]  # of each task's staged operands: first element, count
+
+
+def dataflow(program: Program) -> Dataflow:
+    """What is best for a program."""
+    tasks: list[list[Task]] = [[] for _ in program.kernels]
+    for task in program.tasks:
+        tasks[task.kernel].append(task)
+    staged = [_staged(program, k, own) for k, own in zip(program.kernels, tasks, strict=True)]
+    flagged = _flagged(program, tasks, staged)
+    waiting = _waiting(program, flagged)
+    written = {r.buffer for t in program.tasks for r in t.writes}
+    uses = []
+    for n, own in enumerate(tasks):
+        operands = list(zip(*(t.operands for t in own), strict=True))
+        uses.append(Use(
+            frozenset(i for i, found in enumerate(operands) if found[0] in flagged),
+            tuple(
+                Staged(i, max(c for _, c in s), len({c for _, c in s}) == 1, all(first % VECTOR == 0 for first, _ in s))
+                for i, s in staged[n].items()
+            ),
+            frozenset(i for i, found in enumerate(operands) if not written & set(found)),
+            frozenset(
+                i for i, found in enumerate(operands) if all(program.buffers[b].role is Role.WORKSPACE for b in found)
+            ),
+            n in waiting,
+        ))  # fmt: skip
+    places, words = {}, 0
+    for b in sorted(flagged):
+        places[b], words = words, words + -(-math.prod(program.buffers[b].extents) // GRAIN) * GRAIN
+    number = {id(t): i for own in tasks for i, t in enumerate(own)}
+    spans = tuple(tuple(s[number[id(t)]] for s in staged[t.kernel].values()) for t in program.tasks)
+    return Dataflow(tuple(uses), places, words, spans)
+
+
+# --- staging ----------------------------------------------------------------------------------------------------------
+
+
+def _staged(program: Program, kernel: Kernel, tasks: list[Task]) -> dict[int, list[tuple[int, int]]]:
+    """The operands of a kernel that are staged, and what of each for every task: first element and count."""
+    room = STAGED_MOST if kernel.nest.kind is Kind.LINEAR else STAGED_OTHERS
+    found: dict[int, list[tuple[int, int]]] = {}
+    candidates = []
+    for i in _copied(kernel):
+        spans = [_span(program, t, i) for t in tasks]
+        whole = [s for s in spans if s is not None]
+        if len(whole) == len(spans):
+            candidates.append((max((c for _, c in whole), default=0) * kernel.operands[i].dtype.itemsize, i, whole))
+    for size, i, whole in sorted(candidates, key=lambda c: c[:2]):
+        if size <= room:
+            found[i], room = whole, room - size
+    return dict(sorted(found.items()))
+
+
+def _copied(kernel: Kernel) -> Iterator[int]:
+    """Operands that may be staged: not what is streamed, or read where it lies, or written."""
+    nest = kernel.nest
+    kept = {e.attr for c in nest.contractions for e in loads(c.w)} | {nest.target}
+    if nest.attention is not None:
+        kept |= {e.attr for part in (nest.attention.k, nest.attention.v) for e in loads(part)}
+        kept |= set() if nest.attention.scan is None else {e.attr for e in loads(nest.attention.scan)}
+        kept |= {e.attr for e in loads(nest.attention.score)}
+    return (i for i, o in enumerate(kernel.operands) if o.name not in kept)
+
+
+def _span(program: Program, task: Task, operand: int) -> tuple[int, int] | None:
+    """The elements of an operand that a task reads, if they lie close together: first and count."""
+    number = task.operands[operand]
+    buffer = program.buffers[number]
+    if task.operands.count(number) > 1 or not _is_static(buffer):
+        return None
+    strides = [int(s.value) for s in buffer.strides]
+    low, high, elements = 2**62, -1, 0
+    for region in task.reads:
+        if region.buffer != number:
+            continue
+        if any(s.via is not None or s.low >= s.high for s in region.box) or min(strides, default=0) < 0:
+            return None
+        low = min(low, sum(s.low * k for s, k in zip(region.box, strides, strict=True)))
+        high = max(high, sum((s.high - 1) * k for s, k in zip(region.box, strides, strict=True)))
+        elements += math.prod(s.high - s.low for s in region.box)
+    count = high - low + 1
+    return (low, count) if 0 < count <= 2 * elements and high < 2**31 else None
+
+
+def _is_static(buffer: Buffer) -> bool:
+    return all(e.is_const for e in (*buffer.shape, *buffer.strides))
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+def _flagged(program: Program, tasks: list[list[Task]], staged: list[dict[int, list[tuple[int, int]]]]) -> set[int]:
+    """Buffers whose values can have flags: fp32, each written once, by one op, and read in small pieces."""
+    found = {
+        n for n, b in enumerate(program.buffers)
+        if b.role is Role.WORKSPACE and b.dtype is DType.F32 and _is_static(b) and math.prod(b.extents) > 0
+    }  # fmt: skip
+    found &= _written_once(program)
+    for kernel, own, copied in zip(program.kernels, tasks, staged, strict=True):
+        for i, o in enumerate(kernel.operands):
+            if o.name == kernel.nest.target or i in copied:
+                continue
+            streamed = o.name not in {kernel.operands[j].name for j in _copied(kernel)}
+            for t in own:
+                if t.operands[i] in found and (streamed or _elements(t, t.operands[i]) > DIRECT_MOST):
+                    found.discard(t.operands[i])
+    while True:  # tasks that run the same kernel read alike
+        uneven = set()
+        for own in tasks:
+            for buffers in zip(*(t.operands for t in own), strict=True):
+                if not found.issuperset(buffers):
+                    uneven |= found.intersection(buffers)
+        if not uneven:
+            return found
+        found -= uneven
+
+
+def _written_once(program: Program) -> set[int]:
+    """Buffers of which every launch writes every element once, by one op that does not read them."""
+    writers: dict[int, set[int]] = {}
+    points: dict[int, int] = {}
+    for t in program.tasks:
+        nest = program.kernels[t.kernel].nest
+        target = t.operands[next(i for i, o in enumerate(program.kernels[t.kernel].operands) if o.name == nest.target)]
+        variables = [e for e in nest.index if e.op is Op.VAR]
+        plain = (
+            len(set(variables)) == len(nest.vars) and all(e.is_const or e.op is Op.VAR for e in nest.index)
+            and not nest.walked and all(v.args[0].is_const for v in nest.vars)
+            and all(e.attr != nest.target for e in nest.loads())
+        )  # fmt: skip
+        writers.setdefault(target, set()).add(t.op if plain else -1 - t.op)
+        points[target] = points.get(target, 0) + math.prod(high - low for low, high in t.tile)
+    return {
+        b for b, ops in writers.items()
+        if len(ops) == 1 and min(ops) >= 0 and points[b] == math.prod(program.buffers[b].extents)
+    }  # fmt: skip
+
+
+def _elements(task: Task, buffer: int) -> int:
+    return sum(math.prod(s.high - s.low for s in r.box) for r in task.reads if r.buffer == buffer)
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def _waiting(program: Program, flagged: set[int]) -> set[int]:
+    """Kernels of which some task touches memory without flags that an op before it has touched, one of them writing."""
+
+    def key(buffer: int) -> int:  # workspace buffers share memory
+        return -1 if program.buffers[buffer].role is Role.WORKSPACE else buffer
+
+    written: set[int] = set()
+    touched: set[int] = set()
+    found: set[int] = set()
+    start = 0
+    while start < len(program.tasks):
+        end = start
+        while end < len(program.tasks) and program.tasks[end].op == program.tasks[start].op:
+            end += 1
+        reads, writes = (
+            {key(r.buffer) for t in program.tasks[start:end] for r in getattr(t, kind) if r.buffer not in flagged}
+            for kind in ("reads", "writes")
+        )
+        if reads & written or writes & touched:
+            found |= {t.kernel for t in program.tasks[start:end]}
+        written |= writes
+        touched |= reads | writes
+        start = end
+    return found
