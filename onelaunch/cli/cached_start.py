@@ -41,12 +41,12 @@ def measure_cached_start(
 def _start(request: str) -> CachedStart:
     """In the second process: one decode step, which has to build its program."""
     os.environ["TQDM_DISABLE"] = "1"  # nobody watches
+    from onelaunch.cli.place import load
     from onelaunch.cli.programs import programs_used
     from onelaunch.models.generation import Generator
-    from onelaunch.models.source import load_model
 
     asked = json.loads(request)
-    loaded = load_model(asked["model"])
+    loaded = load(asked["model"], asked["target"])
     prompts = [[loaded.pad_id] * length for length in asked["lengths"]]
     seconds = Generator(loaded, options={"target": asked["target"]}).warm_up(prompts, asked["max_new_tokens"])
     used = programs_used({})

@@ -6,6 +6,7 @@ import json
 from contextlib import ExitStack
 
 from onelaunch.cli import conversation
+from onelaunch.cli import place
 from onelaunch.cli.cached_start import CachedStart
 from onelaunch.cli.cached_start import measure_cached_start
 from onelaunch.cli.conversation import Message
@@ -23,7 +24,6 @@ from onelaunch.models.generation import OnToken
 from onelaunch.models.plain import forced_choices
 from onelaunch.models.plain import generate_plain
 from onelaunch.models.sampling import Sampler
-from onelaunch.models.source import load_model
 
 
 class Session:
@@ -37,8 +37,8 @@ class Session:
         self._request = request
         self._screen = Screen()
         with self._screen.stage("Loading the model") as progress:
-            self.loaded = load_model(request.model, progress)
-        self._screen.note(f"{self.loaded.name}: {self.loaded.weights}")
+            self.loaded = place.load(request.model, request.target, progress)
+        self._screen.note(f"{self.loaded.name}: {self.loaded.weights}; {place.shown(self.loaded)}")
         self._generator = Generator(self.loaded, options={"target": request.target})
         self._before: dict[int, int] = {}
         self._prompts: list[list[int]] = []

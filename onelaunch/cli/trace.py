@@ -56,8 +56,6 @@ def _check(request: Request) -> list[list[conversation.Message]]:
         raise UserError("give one of PROMPT, --prompt and --batch, not several")
     if request.program is not None and (request.prompts or request.batch or request.model):
         raise UserError("--program takes no model and no prompt: its arguments are made up")
-    if request.program is None and request.target == "cuda":
-        raise UserError("--target cuda is accepted with --program: models are loaded into the memory of the CPU")
     if not request.out.parent.is_dir():
         raise UserError(f"the trace cannot be written to {request.out}: {request.out.parent} is not a folder")
     if request.batch is not None:
@@ -84,15 +82,15 @@ def _of_model(request: Request, chats: list[list[conversation.Message]]) -> list
     """Decode steps of a model."""
     need("trace", "rich", "cli")
     need("trace", "transformers", "models")
+    from onelaunch.cli.place import load
     from onelaunch.cli.programs import executables_used
     from onelaunch.cli.programs import snapshot
     from onelaunch.cli.screen import Screen
     from onelaunch.models.generation import Generator
-    from onelaunch.models.source import load_model
 
     screen = Screen()
     with screen.stage("Loading the model") as progress:
-        loaded = load_model(request.model, progress)
+        loaded = load(request.model, request.target, progress)
     prompts = [conversation.encode(loaded.tokenizer, chat, request.raw) for chat in chats]
     before = snapshot()
     generator = Generator(loaded, options={"target": request.target})

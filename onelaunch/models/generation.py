@@ -103,6 +103,7 @@ class Generator:
         result = Generation(tokens=[[] for _ in prompts])
         start = time.perf_counter()
         tokens = sampler(state.prefill())
+        _wait(tokens)
         result.prefill_seconds = time.perf_counter() - start
         state.tokens = tokens
         active = self._take(result, set(range(len(prompts))), tokens, on_token)
@@ -120,7 +121,7 @@ class Generator:
         state = self._state(prompts, max_new_tokens)
         state.tokens = Sampler()(state.prefill())
         start = time.perf_counter()
-        self._one_step(state, Sampler())
+        _wait(self._one_step(state, Sampler()))
         return time.perf_counter() - start
 
     @torch.no_grad()
@@ -159,6 +160,7 @@ class Generator:
         else:
             with counter:
                 tokens = self._one_step(state, sampler)
+        _wait(tokens)
         seconds = time.perf_counter() - start
         result.steps += 1
         if graphs_compiled() != graphs:
@@ -174,6 +176,12 @@ class Generator:
         tokens = sampler(self._step(state))
         state.advance(tokens)
         return tokens
+
+
+def _wait(tokens: torch.Tensor) -> None:
+    """Until the tokens are there: a GPU's are only on their way when a step returns."""
+    if tokens.is_cuda:
+        torch.cuda.current_stream(tokens.device).synchronize()
 
 
 def graphs_compiled() -> int:

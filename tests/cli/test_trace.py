@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import torch
 
 import onelaunch
 from onelaunch.cli import trace
@@ -52,13 +53,14 @@ def test_a_model(command, tiny_folder, tmp_path):
     assert {e["tid"] for e in tasks} == set(range(said["workers"]))
 
 
-def test_what_is_refused(command, file, tmp_path):
+def test_what_is_refused(command, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     refused(command("trace", "--steps", "0"), "steps 0", "from 1 up")
     refused(command("trace", "--target", "tpu"), "'tpu'", "cuda")
     refused(command("trace", "x", "--prompt", "y"), "one of PROMPT, --prompt and --batch")
     refused(command("trace", ""), "the prompt is empty")
     refused(command("trace", "x", "--program", file), "--program takes no model and no prompt")
-    refused(command("trace", "x", "--target", "cuda"), "--target cuda is accepted with --program")
+    refused(command("trace", "x", "--target", "cuda"), "--target cuda is not available: torch finds no CUDA GPU")
     refused(command("trace", "--program", tmp_path / "none"), str(tmp_path / "none"), "No such file")
     refused(command("trace", "--program", file, "--target", "reference"), "records no times", "cpu, cuda")
     refused(command("trace", "--program", file, "--out", tmp_path / "absent" / "x"), str(tmp_path / "absent"), "folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,3 +65,16 @@ def test_a_smaller_memory_gives_a_shorter_ring():
         generate(P.mlp(), a).shape.stages for a in (architecture.TESTED, architecture.ARCHITECTURES[2])
     )
     assert smallest < largest
+
+
+def test_the_table_in_the_documentation_is_this_one():
+    page = (Path(__file__).parents[2] / "docs" / "gpus.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if "`sm_" in line and line.startswith("|")]
+    assert rows == [
+        [
+            ".".join(map(str, a.capability)), f"`{a.name}`", a.card, f"{a.shared // 1024} KB",
+            f"{a.bandwidth:,.0f} GB/s, {'measured' if a.tested else 'data sheet'}",
+            "tested" if a.tested else "compiled as a check, never run",
+        ]
+        for a in architecture.ARCHITECTURES
+    ]  # fmt: skip
