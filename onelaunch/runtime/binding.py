@@ -43,6 +43,10 @@ COPY_LIMIT = 1 << 20  # bytes of an argument that is copied at each call because
 _data_ptr = torch.Tensor.data_ptr
 
 
+class MovedError(CallError):
+    """An argument is not on the device of the others, or of those of the last call: the next call binds anew."""
+
+
 class Binding:
     """One program, ready to be called. Calls of several threads take turns.
 
@@ -172,7 +176,9 @@ class Binding:
             raise _error(b, f"is on {t.device}", self.device)
         if self.device == "cuda" and t.device.index != self._home:
             if self._home is not None:
-                raise _error(b, f"is on {t.device}", f"{self.device}:{self._home}, where other arguments are")
+                raise MovedError(
+                    str(_error(b, f"is on {t.device}", f"{self.device}:{self._home}, where other arguments are"))
+                )
             self._home = t.device.index
         if t.layout is not torch.strided or t.is_neg():
             raise _error(b, f"is {t.layout}, negated lazily: {t.is_neg()}", "a plain strided tensor")

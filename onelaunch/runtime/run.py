@@ -14,6 +14,7 @@ from onelaunch.frontend.options import parse
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.runtime.binding import Binding
+from onelaunch.runtime.binding import MovedError
 from onelaunch.runtime.binding import device_of
 from onelaunch.runtime.extents import solve
 from onelaunch.runtime.make import Maker
@@ -50,7 +51,10 @@ class Runner:
             if not s.minimum <= values[s.name] <= s.maximum:
                 raise CallError(f"symbol {s.name} is {values[s.name]}; accepted: {s.minimum} to {s.maximum}")
             ordered.append(values[s.name])
-        made = self._binding.call(arguments, tuple(ordered))
+        try:
+            made = self._binding.call(arguments, tuple(ordered))
+        except MovedError:  # all of them may be on another GPU than at the last call
+            made = self._binding.call(arguments, tuple(ordered))
         return [made[n] for n in sorted(made)]
 
 
