@@ -26,11 +26,26 @@ def markdown(result: dict[str, Any]) -> str:
         f"| negative log-likelihood | {nll['onelaunch']:.5f} | {nll['eager bf16']:.5f} | {nll['ratio']:.5f} | ±0.5 % |",
         f"| divergence to fp32 | {kl['onelaunch']:.1e} | {kl['eager bf16']:.1e} | {kl['ratio']:.2f} | 1.2 |",
         "",
+        *_greedy(result.get("greedy", [])),
         f"Verdict: {result['verdict']}. {result['tokens']} tokens, {result['model']}, {result['weights']}; target "
-        f"{result['target']}, {machine['threads']} threads on {machine['cpu']}; torch {versions['torch']}.",
+        f"{result['target']}, {_where(machine)}; torch {versions['torch']}.",
         f"Commit {result['commit']}: `{result['command']}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _where(machine: dict[str, Any]) -> str:
+    return str(machine.get("gpu") or f"{machine['threads']} threads on {machine['cpu']}")
+
+
+def _greedy(texts: list[dict[str, Any]]) -> list[str]:
+    """One line on greedy text, where there is some."""
+    if not texts:
+        return []
+    said = [f"{text['equal']} of {text['tokens']}" for text in texts]
+    wrong = sum(not text["explained"] for text in texts)
+    rest = "fp32 explains every first difference" if wrong == 0 else f"{wrong} first differences are unexplained"
+    return [f"Greedy tokens equal to eager's, for each prompt: {', '.join(said)}; {rest}.", ""]
 
 
 def fill(text: str) -> str:

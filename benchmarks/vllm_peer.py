@@ -114,6 +114,7 @@ def _start(config: Any, points: list[tuple[int, ...]], folder: Path) -> Any:
     return _vllm().LLM(
         model=str(folder),
         load_format="dummy",
+        dtype="bfloat16",
         skip_tokenizer_init=True,
         max_model_len=max(context for _, context in points) + 2 * REPLAYS,
         kv_cache_memory_bytes=math.ceil(1.2 * cached) + (1 << 28),
