@@ -58,9 +58,7 @@ class Lanes:
         """The elements, from ``y`` down."""
         yield f"<g class='{name}'>"
         yield from self._lane(y)
-        yield "</g>"
         top = y + LANE
-        yield f"<g class='{name}'>"
         for worker, queue in enumerate(self.timeline.queues()):
             yield from self._worker(worker, [s for s in queue if self._shows(s)], top)
         yield "</g>"

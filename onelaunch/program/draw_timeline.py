@@ -118,18 +118,7 @@ def _table(
 ) -> Iterator[str]:
     """One line a kind of op, which is the legend too."""
     columns = (360, 430, 520, 610, 700, 800, 900, 990, 1080, 1190)
-    heads = (
-        "runs",
-        "total us",
-        "waiting us",
-        "wall us",
-        "weights",
-        "bytes",
-        "GB/s",
-        "on path",
-        "path us",
-        "until it us",
-    )
+    heads = ("runs", "total us", "waiting us", "wall us", "weights", "bytes", "GB/s", "on path", "path us", "gaps us")
     yield text(40, y, "op", 11, more="font-weight='600'")
     for x, name in zip(columns, heads, strict=True):
         yield text(x, y, name, 11, anchor="end", more="font-weight='600'")

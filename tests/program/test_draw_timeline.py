@@ -33,7 +33,8 @@ def test_it_holds_every_worker_and_every_task(timeline):
     root = ET.fromstring(picture)
     assert root.tag == f"{NAMESPACE}svg" and "http" not in picture.replace("http://www.w3.org/2000/svg", "")
     assert "script" not in picture and "href" not in picture
-    workers = {re.match(r"worker-(\d+)-", g.get("id", ""))[1] for g in root.iter(f"{NAMESPACE}g")}
+    names = [g.get("id", "") for g in root.iter(f"{NAMESPACE}g")]
+    workers = {m[1] for name in names if (m := re.match(r"worker-(\d+)-", name))}
     assert workers == {str(w) for w in range(len(timeline.program.queues))}
     hovers = [t.text or "" for t in root.iter(f"{NAMESPACE}title")]
     tasks = {int(m[1]): m[2] for h in hovers if (m := re.match(r"task (\d+), worker (\d+)\n", h))}
