@@ -22,8 +22,8 @@ from onelaunch.targets.source.tiles import constant_operands
 from onelaunch.targets.source.tiles import tiles_of
 
 ENTRY = "onelaunch_program"
-STAGES_MOST, STAGES_LEAST = 10, 4
-STAGE_BYTES = 16384  # ring.cuh
+STAGES_MOST, STAGES_LEAST = 6, 2
+STAGE_BYTES = 32768  # ring.cuh
 RECORDS = 16  # ring.cuh
 PARAMETERS_LIMIT = 32764  # bytes that a launch may carry
 _FIXED = 8 * 13  # bytes of a launch's parameters besides symbols and buffers (task.cuh: LaunchOf)

@@ -56,16 +56,18 @@ class KernelWriter(KernelSource[TeamWriter]):
         self.use = use
         self.stream: list[str] = []  # lines of the producer's function
         self.shared = self.scratch = 0
-        self.homes = {s.operand: self._take(s.most * kernel.operands[s.operand].dtype.itemsize) for s in use.staged}
+        self.staged = {s.operand: s for s in use.staged}
+        self.kept = sum(_whole(s.most * kernel.operands[s.operand].dtype.itemsize) for s in use.staged)
+        self.homes: dict[int, str] = {}  # of staged operands, once they are known to be used
         self.direct: dict[int, str] = {}  # staged operands that go somewhere else: the C++ name of the place
         super().__init__(
             number, kernel, symbols, tiles, constant, lambda memory, names: TeamWriter(memory, CUDA, names)
         )
 
     def _take(self, size: int) -> str:
-        """The address of ``size`` more bytes of the kernel's own memory."""
-        size = -(-size // ALIGNMENT) * ALIGNMENT
-        if self.shared + size <= SHARED_MOST:
+        """The address of ``size`` more bytes of the kernel's own memory. What may be staged finds room later."""
+        size = _whole(size)
+        if self.shared + size + self.kept <= SHARED_MOST:
             self.shared += size
             return f"scratch.shared + {self.shared - size}"
         self.scratch += size
@@ -75,10 +77,9 @@ class KernelWriter(KernelSource[TeamWriter]):
         """See ``KernelSource``."""
         name = self.writer.fresh(identifier(operand.name), numbered=False)
         self.writer.memory.add(Place(operand, name, number))
-        if number in self.homes:
-            storage = CUDA.storage[operand.dtype]
-            first = f"task.spans[{2 * list(self.homes).index(number)}]"
-            text = f"const {storage}* const {name} = reinterpret_cast<const {storage}*>({self.homes[number]}) - {first};"
+        if number in self.staged:
+            storage, first = CUDA.storage[operand.dtype], f"task.spans[{2 * list(self.staged).index(number)}]"
+            text = f"const {storage}* const {name} = {_home(storage, number)} - {first};"
         else:
             text = f"const auto {name} = {self._reached(number)};"
         self.declarations.append((name, text))
@@ -143,9 +144,10 @@ class KernelWriter(KernelSource[TeamWriter]):
     def _before(self, body: str) -> list[str]:
         """What a task does before its body: asks for constants, waits for its events, copies what it awaits."""
         used = [
-            i for i in self.homes
+            i for i in self.staged
             if i in self.direct or re.search(rf"\b{re.escape(self.writer.memory.pointer_of(i))}\b", body)
         ]  # fmt: skip
+        self._house([i for i in used if i not in self.direct])
         early = [i for i in used if i in self.use.constant and i not in self.direct]
         lines = [self._stage("stage_constant", i) for i in early]
         if self.use.waits:
@@ -154,18 +156,37 @@ class KernelWriter(KernelSource[TeamWriter]):
         lines += ["staged();"] if used else []
         return [f"  {line}" for line in [*lines, "scratch.begin();"]]
 
+    def _house(self, operands: list[int]) -> None:
+        """Finds memory for operands that are staged."""
+        self.kept = 0
+        for i in operands:
+            operand = self.kernel.operands[i]
+            home = self._take(self.staged[i].most * operand.dtype.itemsize)
+            assert home.startswith("scratch.shared"), "room was kept for it"
+            self.homes[i] = f"reinterpret_cast<{CUDA.storage[operand.dtype]}*>({home})"
+            token = _home(CUDA.storage[operand.dtype], i)
+            self.declarations = [(n, text.replace(token, self.homes[i])) for n, text in self.declarations]
+
     def _stage(self, call: str, number: int) -> str:
-        slot = 2 * list(self.homes).index(number)
-        storage = CUDA.storage[self.kernel.operands[number].dtype]
-        to = self.direct.get(number, f"reinterpret_cast<{storage}*>({self.homes[number]})")
-        span = next(s for s in self.use.staged if s.operand == number)
+        slot, span = 2 * list(self.staged).index(number), self.staged[number]
+        to = self.direct.get(number) or self.homes[number]
         count = str(span.most) if span.even else f"task.spans[{slot + 1}]"
         given = f"{to}, {self._reached(number)} + task.spans[{slot}], {count}"
         if number in self.use.flagged:
-            given = f"{given}, {'true' if span.aligned else 'false'}"
+            call, given = f"{call}<{span.most}>", f"{given}, {'true' if span.aligned else 'false'}"
         return f"{call}({given});"
 
     def write_epilogue(self, block: Block, steps: list[Steps]) -> None:
         """The nest's own loops and store."""
         nest = self.nest
         write_shared_store(self.writer, block, steps, nest.target, nest.index, nest.body, walked=nest.walked)
+
+
+def _whole(size: int) -> int:
+    """``size`` rounded up to what memory is given out in."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _home(storage: str, number: int) -> str:
+    """What stands for the place of a staged operand until it has one."""
+    return f"reinterpret_cast<{storage}*>(@{number})"

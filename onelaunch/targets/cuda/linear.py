@@ -88,7 +88,8 @@ def write_linear(k: KernelWriter) -> None:
     k.writer.symbols["block_end"] = "block_end"
     own = Steps(Loop(axis.variable, first, end, (0, last)), columns)
     k.write_epilogue(block, [*k.steps(k.axes[:-1]), own])
-    block.items.append(SYNC)
+    if axis.most > columns:
+        block.items.append(SYNC)
     k.body.items.append(block)
     streamed = [p for p in passes if not p.matrices[0].by_columns]
     if streamed:
@@ -207,8 +208,12 @@ def _copied(k: KernelWriter, c: Contraction) -> int | None:
 
 
 def _open_block(k: KernelWriter, parent: Block, columns: int, first: Expr) -> Block:
-    """The loop over blocks of columns: ``block`` <= column < ``block_end``."""
+    """The loop over blocks of columns: ``block`` <= column < ``block_end``; no loop where there is one block."""
     low, high = (bare(k.writer.value(e, parent)) for e in (k.axes[-1].low, k.axes[-1].high))
+    if k.axes[-1].most <= columns:
+        one = Block(parent, f"if (const int64_t block = {low}, block_end = {high}; block < block_end)", first)
+        one.names[first] = "block"
+        return one
     loop = Block(parent, f"for (int64_t block = {low}; block < {high}; block += {columns})", first)
     loop.names[first] = "block"
     loop.items.append(f"const int64_t block_end = minimum(block + {columns}, {high});")
@@ -259,9 +264,8 @@ def _stream(k: KernelWriter, passes: list[Pass], columns: int) -> list[str]:
         storage = CUDA.storage[p.matrices[0].dtype]
         pitch = p.matrices[0].column
         size = bare(k.writer.value(k.writer.memory.lower(p.contraction.var.args[0]), root))
-        starts = ", ".join(f"{_start(k, m, root)} + block * {pitch}" for m in p.matrices)
-        name = k.writer.fresh("matrices")
-        loop.items.append(f"const {storage}* const {name}[] = {{{starts}}};")
-        loop.items.append(f"producer.rows({name}, {pitch}, {size}, block_end - block);")
+        for m in p.matrices:
+            start = f"{_start(k, m, root)} + block * {pitch}"
+            loop.items.append(f"producer.rows<{storage}>({start}, {pitch}, {size}, block_end - block);")
     root.items.append(loop)
     return list(root.lines(1))

@@ -24,6 +24,7 @@ from onelaunch.targets.cuda.writer import TeamWriter
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.loops import ALONE
 from onelaunch.targets.source.loops import Loop
+from onelaunch.targets.source.loops import Members
 from onelaunch.targets.source.nests import close
 from onelaunch.targets.source.nests import lower_store
 from onelaunch.targets.source.nests import open_loop
@@ -94,13 +95,12 @@ def _leading(steps: Sequence[Steps], roots: Sequence[Expr]) -> int:
     return max((d for d in depths if d < len(steps)), default=0)
 
 
-def deal(writer: TeamWriter, block: Block, steps: Sequence[Steps], members: tuple[str, str], shared: str) -> Block:
+def deal(writer: TeamWriter, block: Block, steps: Sequence[Steps], members: Members, shared: str) -> Block:
     """A block for the steps of some loops, numbered through and dealt out to ``members`` in turn. The caller appends it
     to ``block`` when it is complete.
     """
-    member, count = members
     if len(steps) == 0:  # one step; it counts as a loop, or reductions would be computed inside by its only thread
-        inner = Block(block, f"if ({member} == 0)", build.var("once", 1))
+        inner = Block(block, f"if ({members.number} == 0)", build.var("once", 1))
         inner.shared = shared
         return inner
     writer.count([e for s in steps for e in (s.loop.low, s.loop.high)])
@@ -109,15 +109,13 @@ def deal(writer: TeamWriter, block: Block, steps: Sequence[Steps], members: tupl
     names = [writer.variable_name(v) for v in variables]
     if len(steps) == 1:
         low, high = bounds[0]
-        step, size = writer.fresh("step"), _size(writer, block, steps[0], low, high)
-        inner = Block(block, f"for (uint32_t {step} = {member}; {step} < {size}; {step} += {count})", variables[0])
+        size = _size(writer, block, steps[0], low, high)
+        inner, step = _turns(writer, block, size, steps[0].most, members, variables[0])
         inner.items.append(f"const int64_t {names[0]} = {_from(low, step)};")
     else:
         sizes = [_size(writer, block, s, low, high) for s, (low, high) in zip(steps, bounds, strict=True)]
-        step = writer.fresh("step")
-        header = f"for (uint32_t {step} = {member}; {step} < {' * '.join(sizes)}; {step} += {count})"
-        inner = Block(block, header, variables[-1])
-        rest = step
+        total = math.prod(max(s.most, 1) for s in steps)
+        inner, rest = _turns(writer, block, " * ".join(sizes), total, members, variables[-1])
         for name, size, (low, _) in reversed(list(zip(names[1:], sizes[1:], bounds[1:], strict=True))):
             inner.items.append(f"const int64_t {name} = {_from(low, f'{rest} % {size}')};")
             left = writer.fresh("left")
@@ -127,6 +125,28 @@ def deal(writer: TeamWriter, block: Block, steps: Sequence[Steps], members: tupl
     inner.shared = shared
     inner.names.update(zip(variables, names, strict=True))
     return inner
+
+
+def _turns(
+    writer: TeamWriter, block: Block, size: str, most: int, members: Members, variable: Expr
+) -> tuple[Block, str]:
+    """A block for the steps 0 to ``size`` - 1 (at most ``most``), and the name of a step's number. Where every member
+    has one at most, there is no loop.
+    """
+    step = writer.fresh("step")
+    if most <= members.size:
+        block.items.append(f"const uint32_t {step} = {members.number};")
+        return Block(block, f"if ({step} < {size})", variable), step
+    if size != f"{most}u":
+        header = f"for (uint32_t {step} = {members.number}; {step} < {size}; {step} += {members.count})"
+        return Block(block, header, variable), step
+    turn = writer.fresh("turn")  # see loops.py: _write_dealt
+    condition = f"{turn} < {-(-most // members.size)}"
+    inner = Block(block, f"for (uint32_t {turn} = 0; {condition}; ++{turn})", variable)
+    inner.items.append(f"const uint32_t {step} = {turn} * {members.count} + {members.number};")
+    if most % members.size:
+        inner.items.append(f"if ({step} >= {most}) break;")
+    return inner, step
 
 
 def _size(writer: TeamWriter, block: Block, step: Steps, low: str, high: str) -> str:

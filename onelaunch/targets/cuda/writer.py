@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.targets.source.block import Block
+from onelaunch.targets.source.loops import Members
 from onelaunch.targets.source.writer import Writer
 
 BLOCK, WARP = "block", "warp"  # Block.shared; ALONE is in onelaunch.targets.source.loops
-MEMBERS: Mapping[str, tuple[str, str]] = {
-    BLOCK: ("thread_of_block()", "kThreads"),
-    WARP: ("lane_of_warp()", "kLanes"),
+MEMBERS: Mapping[str, Members] = {  # sizes are those of types.cuh
+    BLOCK: Members("thread_of_block()", "kThreads", 256),
+    WARP: Members("lane_of_warp()", "kLanes", 32),
 }
-WARPS = ("warp_of_block()", "kWarps")
+WARPS = Members("warp_of_block()", "kWarps", 8)
 _COMBINE = {"sum": "Sum", "prod": "Product", "max": "Largest", "min": "Smallest"}
 _COMBINE_BOOL = {"sum": "Either", "prod": "Both", "max": "Either", "min": "Both"}
 
@@ -31,7 +32,7 @@ class TeamWriter(Writer):
         """Who runs the statements of ``block``."""
         return next((b.shared for b in block.outwards() if b.shared), BLOCK)
 
-    def dealt(self, block: Block) -> tuple[str, str] | None:
+    def dealt(self, block: Block) -> Members | None:
         """See ``Writer.dealt``."""
         return MEMBERS.get(self.team(block))
 

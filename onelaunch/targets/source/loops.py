@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
@@ -25,19 +26,26 @@ SPLITS = 6  # of one loop, one inside the other; what is left stays a condition 
 Body = Callable[[Block, Sequence[Expr]], None]
 
 
+class Members(NamedTuple):
+    """The threads, or warps, that steps are dealt out to in turn: C++ texts of a member's number and of their count,
+    and how many there are.
+    """
+
+    number: str
+    count: str
+    size: int
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loop:
-    """``for low <= variable < high`` around statements that compute ``roots``.
-
-    ``dealt``: steps go in turn to the members of a team: (C++ text of a member's number, of their count).
-    """
+    """``for low <= variable < high`` around statements that compute ``roots``; ``dealt``: whom its steps go to."""
 
     variable: Expr
     low: Expr
     high: Expr
     within: Range  # what is known of the variable's value
     pragma: str = ""  # written where the loop turns out to be straight
-    dealt: tuple[str, str] | None = None
+    dealt: Members | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -81,17 +89,40 @@ def write_loop(
     writer.count((*roots, loop.low, loop.high))
     low, high = writer.value(loop.low, block), writer.value(loop.high, block)
     name = writer.variable_name(loop.variable)
-    start, step = bare(low), f"++{name}"
     if loop.dealt is not None:
-        start, step = f"{low} + {loop.dealt[0]}", f"{name} += {loop.dealt[1]}"
-    inner = Block(block, f"for (int64_t {name} = {start}; {name} < {bare(high)}; {step})", loop.variable)
-    inner.shared = "" if loop.dealt is None else ALONE
+        return _write_dealt(writer, block, loop, loop.dealt, roots, body, (low, high, name))
+    inner = Block(block, f"for (int64_t {name} = {bare(low)}; {name} < {bare(high)}; ++{name})", loop.variable)
     inner.names[loop.variable] = name
     body(inner, roots)
     if inner.is_straight() and writer.dialect.simd:
         inner.pragma = loop.pragma
     block.items.append(inner)
     return None
+
+
+def _write_dealt(
+    writer: Writer, block: Block, loop: Loop, members: Members, roots: Sequence[Expr], body: Body,
+    texts: tuple[str, str, str],
+) -> None:  # fmt: skip
+    """A loop whose steps go to the members in turn. Where it is known how many turns there are, the C++ compiler is
+    told: it then needs no loop for what is left after it has unrolled the other.
+    """
+    low, high, name = texts
+    if not (loop.low.is_const and loop.high.is_const and loop.low.value == 0):
+        start = f"{low} + {members.number}"
+        outer = Block(block, f"for (int64_t {name} = {start}; {name} < {bare(high)}; {name} += {members.count})", loop.variable)
+        inner = outer
+    else:
+        turn, steps = writer.fresh("turn"), int(loop.high.value)
+        outer = Block(block, f"for (uint32_t {turn} = 0; {turn} < {-(-steps // members.size)}; ++{turn})", loop.variable)
+        outer.items.append(f"const int64_t {name} = {turn} * {members.count} + {members.number};")
+        inner = Block(outer, f"if ({name} < {steps})") if steps % members.size else outer
+    outer.shared = ALONE
+    outer.names[loop.variable] = name
+    body(inner, roots)
+    if inner is not outer:
+        outer.items.append(inner)
+    block.items.append(outer)
 
 
 def _write_periods(

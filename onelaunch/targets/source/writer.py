@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
@@ -21,6 +22,9 @@ from onelaunch.targets.source.dialect import Dialect
 from onelaunch.targets.source.memory import Memory
 from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.reserved import RESERVED
+
+if TYPE_CHECKING:
+    from onelaunch.targets.source.loops import Members
 
 LONGEST_INLINE = 100  # characters: a longer text gets a name, even where it is used once
 
@@ -90,7 +94,7 @@ class Writer:
         block.names[e] = name
         return name
 
-    def dealt(self, block: Block) -> tuple[str, str] | None:
+    def dealt(self, block: Block) -> Members | None:
         """How a reduction in ``block`` goes to a team of threads (see ``Loop``); None: one thread does all of it."""
         return None
 

@@ -12,10 +12,10 @@
 
 namespace onelaunch {
 
-inline constexpr int kStageBytes = 16384;
-inline constexpr int kRowsOfStage = 8;       // rows of a matrix in one stage: 8 lanes issue one copy each
+inline constexpr int kStageBytes = 32768;
+inline constexpr int kRowsOfStage = 8;       // rows of a matrix in one stage: one copy, or 8 lanes issue one each
 inline constexpr int kRecords = 16;          // tasks whose records a block holds: how far its roles may lie apart
-inline constexpr int kInFlight = 48 * 1024;  // bytes, measured on an H200: less starves, more delays signals
+inline constexpr int kInFlight = 64 * 1024;  // bytes, measured on an H200: less starves, more delays everyone else's loads
 
 // The barriers of a ring, in shared memory. `full`: the producer arrives once and announces the bytes of its copies.
 // `empty`: lane 0 of each computing warp arrives, when the warp has read its part of the stage.
@@ -86,26 +86,29 @@ struct Producer {
   Barrier* approved;                  // [kRecords]: tasks whose events have been reached
   const volatile uint32_t* abort_at;  // tasks of this worker from here on will not run
   uint32_t task = 0;                  // position in the queue
-  uint32_t head = 0, tail = 0;        // items issued, items known to have arrived
-  uint32_t in_flight = 0;             // bytes of the items between
+  uint32_t stage = 0, parity = 0;     // of the next item
+  uint32_t tail = 0, tail_parity = 0;    // of the oldest item that may still be on its way
+  uint32_t outstanding = 0, in_flight = 0;  // items from there on, and their bytes
   bool stopped = false;
 
-  // Streams rows [0, columns) of each matrix, 8 at a time, chunk by chunk.
-  template <class W, int kMatrices>
-  __device__ __noinline__ void rows(const W* const (&matrices)[kMatrices], int64_t pitch, int size, int columns) {
+  // Streams rows [0, columns) of a matrix, 8 at a time, chunk by chunk. This loop is one thread's worth of instructions
+  // between two items, and has to be short: at full speed there are 1,800 cycles for one of 32 KB.
+  template <class W>
+  __device__ __noinline__ void rows(const W* from, int64_t pitch, int size, int columns) {
     const Cut<W> cut(size);
-#pragma unroll 1
-    for (int m = 0; m < kMatrices; ++m) {
-      const W* from = matrices[0];
-#pragma unroll
-      for (int other = 1; other < kMatrices; ++other)  // no array that is indexed at run time
-        if (m == other) from = matrices[other];
-      for (int row = 0; row < columns; row += kRowsOfStage) {
-        const int count = columns - row < kRowsOfStage ? columns - row : kRowsOfStage;
-        for (int c = 0; c < cut.chunks; ++c) {
-          if (!reserve(uint32_t(cut.length(c, size)) * count * sizeof(W))) return;
-          issue(from + row * pitch + int64_t(c) * cut.chunk, pitch, count, cut.length(c, size), cut.chunk);
-        }
+    const bool bulk = is_aligned(from, pitch * int64_t(sizeof(W))) && size % kVector == 0;
+    const bool whole = bulk && cut.chunk == size && pitch == size;
+    for (int row = 0; row < columns; row += kRowsOfStage, from += kRowsOfStage * pitch) {
+      const int count = columns - row < kRowsOfStage ? columns - row : kRowsOfStage;
+      for (int c = 0; c < cut.chunks; ++c) {
+        const int length = cut.length(c, size);
+        const uint32_t bytes = uint32_t(length * count) * uint32_t(sizeof(W));
+        if (!reserve(bytes)) return;
+        const W* const start = from + c * cut.chunk;
+        if (whole) copy(start, bytes);
+        else if (bulk) copy_rows(start, pitch, count, length, cut.chunk, bytes);
+        else store_rows(start, pitch, count, length, cut.chunk);
+        advance(bytes);
       }
     }
   }
@@ -119,50 +122,66 @@ struct Producer {
 
   // Before the block ends: no copy may arrive in memory that is someone else's.
   __device__ __forceinline__ void drain() {
-    while (tail != head) retire();
+    while (outstanding != 0) retire();
   }
 
  private:
+  static __device__ __forceinline__ void step(uint32_t& stage, uint32_t& parity) {
+    const bool last = stage + 1 == kStages;
+    stage = last ? 0 : stage + 1;
+    parity ^= last;
+  }
+
   __device__ __forceinline__ void retire() {
-    wait(barriers->full[tail % kStages], tail / kStages % 2);
-    in_flight -= barriers->bytes[tail % kStages];
-    ++tail;
+    wait(barriers->full[tail], tail_parity);
+    in_flight -= barriers->bytes[tail];
+    --outstanding;
+    step(tail, tail_parity);
   }
 
   // Waits until the next stage is free and its bytes may be asked for; false: the launch is ending.
   __device__ __forceinline__ bool reserve(uint32_t wanted) {
-    while (!stopped && !try_wait(barriers->empty[head % kStages], 1 - head / kStages % 2)) stopped = *abort_at <= task;
-    stopped = __any_sync(~0u, stopped);
-    if (stopped) return false;
-    while (tail != head && (head - tail == kStages || in_flight + wanted > kInFlight)) retire();
-    barriers->bytes[head % kStages] = wanted;  // all lanes: the same
-    in_flight += wanted;
+    while (!__all_sync(~0u, try_wait(barriers->empty[stage], parity ^ 1))) stopped |= *abort_at <= task;
+    if (__any_sync(~0u, stopped)) return false;
+    while (outstanding != 0 && (outstanding == kStages || in_flight + wanted > kInFlight)) retire();
     return true;
+  }
+
+  __device__ __forceinline__ void advance(uint32_t bytes) {
+    barriers->bytes[stage] = bytes;  // all lanes: the same
+    in_flight += bytes;
+    ++outstanding;
+    step(stage, parity);
+  }
+
+  template <class W>
+  __device__ __forceinline__ void copy(const W* from, uint32_t bytes) {
+    if (lane_of_warp() != 0) return;
+    arrive_expecting(barriers->full[stage], bytes);
+    copy_bulk(memory + stage * kStageBytes, from, bytes, barriers->full[stage]);
   }
 
   // Rows lie `chunk` elements apart in the stage.
   template <class W>
-  __device__ __forceinline__ void issue(const W* from, int64_t pitch, int count, int length, int chunk) {
+  __device__ __forceinline__ void copy_rows(const W* from, int64_t pitch, int count, int length, int chunk,
+                                            uint32_t bytes) {
     const int lane = lane_of_warp();
-    Barrier& full = barriers->full[head % kStages];
-    W* const to = reinterpret_cast<W*>(memory + head % kStages * kStageBytes);
-    if (is_aligned(from, pitch * int64_t(sizeof(W))) && length % kVector == 0) {
-      if (lane == 0) arrive_expecting(full, uint32_t(length * count) * sizeof(W));
-      __syncwarp();
-      if (length == chunk && pitch == chunk) {
-        if (lane == 0) copy_bulk(to, from, uint32_t(length * count) * sizeof(W), full);
-      } else if (lane < count) {
-        copy_bulk(to + lane * chunk, from + lane * pitch, uint32_t(length) * sizeof(W), full);
-      }
-    } else {  // by hand, and the last vector filled up with zeros
-      const int whole = (length + kVector - 1) / kVector * kVector;
-      for (int row = 0; row < count; ++row)
-        for (int i = lane; i < whole; i += kLanes) to[row * chunk + i] = i < length ? from[row * pitch + i] : W{};
-      fence_proxy_shared();
-      __syncwarp();
-      if (lane == 0) arrive(full);
-    }
-    ++head;
+    if (lane == 0) arrive_expecting(barriers->full[stage], bytes);
+    __syncwarp();
+    W* const to = reinterpret_cast<W*>(memory + stage * kStageBytes);
+    if (lane < count) copy_bulk(to + lane * chunk, from + lane * pitch, length * int(sizeof(W)), barriers->full[stage]);
+  }
+
+  // By hand, for rows that are not aligned; the last vector is filled up with zeros.
+  template <class W>
+  __device__ __noinline__ void store_rows(const W* from, int64_t pitch, int count, int length, int chunk) {
+    W* const to = reinterpret_cast<W*>(memory + stage * kStageBytes);
+    const int whole = (length + kVector - 1) / kVector * kVector;
+    for (int row = 0; row < count; ++row)
+      for (int i = lane_of_warp(); i < whole; i += kLanes) to[row * chunk + i] = i < length ? from[row * pitch + i] : W{};
+    fence_proxy_shared();
+    __syncwarp();
+    if (lane_of_warp() == 0) arrive(barriers->full[stage]);
   }
 };
 

@@ -11,7 +11,7 @@ namespace detail {
 
 inline constexpr uint32_t kQuad = 4;          // words of a vector
 inline constexpr uint32_t kNear = 2048;       // words that all threads may look for at once without disturbing others
-inline constexpr uint32_t kTogether = 4;      // vectors that a thread asks for before it looks at the first
+inline constexpr uint32_t kTogether = 16;     // vectors that a thread asks for before it looks at the first, at most
 
 __device__ __forceinline__ bool is_written(const Quad& q, uint32_t flag) {
   return (((q.x ^ flag) | (q.y ^ flag) | (q.z ^ flag) | (q.w ^ flag)) & 1) == 0;
@@ -45,9 +45,11 @@ __device__ __forceinline__ void stage(To to, const T* from, uint32_t count) {
   for (uint32_t i = thread_of_block(); i < count; i += kThreads) to[i] = from[i];
 }
 
-// Written in this launch, perhaps not yet; `aligned` as vectors are.
-template <class To>
+// Written in this launch, perhaps not yet: `count` of at most kMost values; `aligned` as vectors are.
+template <uint32_t kMost, class To>
 __device__ __forceinline__ void stage(To to, const Awaited& from, uint32_t count, bool aligned) {
+  constexpr uint32_t kEach = (kMost / detail::kQuad + kThreads - 1) / kThreads;  // vectors of a thread
+  constexpr uint32_t kTogether = kEach < 1 ? 1 : kEach < detail::kTogether ? kEach : detail::kTogether;
   const uint32_t flag = from.patience.flag, vectors = aligned ? count / detail::kQuad : 0;
   const Quad* const quads = reinterpret_cast<const Quad*>(from.at);
   if (vectors * detail::kQuad > detail::kNear) {  // one look a warp until its last vector is there
@@ -58,20 +60,20 @@ __device__ __forceinline__ void stage(To to, const Awaited& from, uint32_t count
     __syncwarp();
   }
 #pragma unroll 1
-  for (uint32_t first = thread_of_block(); first < vectors; first += kThreads * detail::kTogether) {
-    Quad found[detail::kTogether];
+  for (uint32_t first = thread_of_block(); first < vectors; first += kThreads * kTogether) {
+    Quad found[kTogether];
     bool over;
     do {
       over = true;
 #pragma unroll
-      for (uint32_t i = 0; i < detail::kTogether; ++i)
+      for (uint32_t i = 0; i < kTogether; ++i)
         if (first + i * kThreads < vectors) found[i] = load_relaxed(quads + first + i * kThreads);
 #pragma unroll
-      for (uint32_t i = 0; i < detail::kTogether; ++i)
+      for (uint32_t i = 0; i < kTogether; ++i)
         if (first + i * kThreads < vectors) over &= detail::is_written(found[i], flag);
     } while (!over && !from.patience.given_up());
 #pragma unroll
-    for (uint32_t i = 0; i < detail::kTogether; ++i)
+    for (uint32_t i = 0; i < kTogether; ++i)
       if (first + i * kThreads < vectors)
         detail::put(to, first + i * kThreads, Quad{found[i].x & ~1u, found[i].y & ~1u, found[i].z & ~1u, found[i].w & ~1u});
   }
