@@ -40,6 +40,7 @@ struct alignas(16) Block {
   uint32_t epoch, abort_at, is_last;
   bool go_on[2];   // of every other task: the next one's record is there, and nothing has been given up
   int64_t began;   // see Stamp
+  uint32_t computed;  // position of the task that had all it waits for, last
 };
 
 template <class Shape>
@@ -95,7 +96,8 @@ __device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Sha
                                         uint32_t tasks) {
   const bool leads = thread_of_block() == 0, stamping = launch.stamps != nullptr && leads;
   Scratch scratch = {shared, launch.scratch + uint64_t(blockIdx.x) * Shape::kScratch, &block.exchange, &block.fault,
-                     &block.faulty, nullptr, 0, stamping ? &block.began : nullptr, {abort_of(block), 0, flag_of(block)}};
+                     &block.faulty, nullptr, 0, stamping ? &block.began : nullptr, &block.computed,
+                     {abort_of(block), 0, flag_of(block)}};
   Stages<Shape::kStages> stages = {ring, &block.ring, abort_of(block)};
   if (leads) decide(block, 0, tasks);
   sync_block();
@@ -142,7 +144,7 @@ __device__ __forceinline__ void produce(const LaunchOf<Shape>& launch, Block<Sha
                                         uint32_t tasks) {
   using Task = TaskOf<Shape>;
   const char* const records = launch.records + uint64_t(first) * sizeof(Task);
-  Producer<Shape::kStages> producer = {ring, &block.ring, block.approved, abort_of(block)};
+  Producer<Shape::kStages> producer = {ring, &block.ring, block.approved, abort_of(block), &block.computed};
   uint32_t asked = 0;  // records
   const auto ask = [&]() {
     Barrier& loaded = block.loaded[asked % kRecords];
@@ -268,7 +270,7 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
     }
     fence_init();
     block.epoch = launch.control->epoch;
-    block.abort_at = ~0u;
+    block.abort_at = block.computed = ~0u;
     block.fault.code = 0;
     block.faulty = ~0u;
   }

@@ -162,14 +162,15 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
   const auto inside = [&](int c, int s) {
     return (s + 1) * kBlockStep <= cut.length(c, kSize) || first + s * kBlockStep < cut.length(c, kSize);
   };
-  Part own[kKept][kSteps];
-  const auto take = [&](int c, Part (&to)[kSteps]) {
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) to[s].load(x + c * cut.chunk + first + s * kBlockStep, x_pitch, inside(c, s));
+  Part own[kKept][kResident ? kSteps : 1];
+  const auto take = [&](Part& to, int c, int s) {
+    to.load(x + c * cut.chunk + first + s * kBlockStep, x_pitch, inside(c, s));
   };
   if constexpr (kResident) {
 #pragma unroll
-    for (int c = 0; c < cut.chunks; ++c) take(c, own[c]);
+    for (int c = 0; c < cut.chunks; ++c)
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s) take(own[c][s], c, s);
   }
 #pragma unroll 1
   for (int m = 0; m < kMatrices; ++m) {
@@ -177,7 +178,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
     for (int column = 0; column < columns; column += kRowsOfStage) {
       detail::Sums<W, kTokens, kHalves> found;
       found.clear();
-      const auto add = [&](int c, const Part (&part)[kSteps]) {
+      const auto add = [&](int c) {
         const W* const rows = reinterpret_cast<const W*>(stages.wait());
         Shared::assume(rows);
         Raw<W> weights[kSteps];
@@ -185,17 +186,21 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
         for (int s = 0; s < kSteps; ++s) weights[s].load_if(rows + row * cut.chunk + first + s * kBlockStep, inside(c, s));
         stages.release();
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) found.add(weights[s], part[s]);
+        for (int s = 0; s < kSteps; ++s) {
+          if constexpr (kResident) {
+            found.add(weights[s], own[c][s]);
+          } else {
+            take(own[0][0], c, s);
+            found.add(weights[s], own[0][0]);
+          }
+        }
       };
       if constexpr (kResident) {
 #pragma unroll
-        for (int c = 0; c < cut.chunks; ++c) add(c, own[c]);
+        for (int c = 0; c < cut.chunks; ++c) add(c);
       } else {
 #pragma unroll 1
-        for (int c = 0; c < cut.chunks; ++c) {
-          take(c, own[0]);
-          add(c, own[0]);
-        }
+        for (int c = 0; c < cut.chunks; ++c) add(c);
       }
       found.store(sums + (m * kWarps + warp_of_block()) * kTokens * kColumns + column, kColumns);
     }

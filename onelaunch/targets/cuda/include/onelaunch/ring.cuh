@@ -15,7 +15,9 @@ namespace onelaunch {
 inline constexpr int kStageBytes = 32768;
 inline constexpr int kRowsOfStage = 8;       // rows of a matrix in one stage: one copy, or 8 lanes issue one each
 inline constexpr int kRecords = 16;          // tasks whose records a block holds: how far its roles may lie apart
-inline constexpr int kInFlight = 64 * 1024;  // bytes, measured on an H200: less starves, more delays everyone else's loads
+// Bytes on their way, measured on an H200: less starves, more delays everyone else's loads. What is fetched for a task
+// that still waits for its inputs is fetched more slowly: it must not delay just these.
+inline constexpr uint32_t kInFlight = 64 * 1024, kInFlightAhead = 32 * 1024;
 
 // The barriers of a ring, in shared memory. `full`: the producer arrives once and announces the bytes of its copies.
 // `empty`: lane 0 of each computing warp arrives, when the warp has read its part of the stage.
@@ -85,6 +87,7 @@ struct Producer {
   RingBarriers<kStages>* barriers;
   Barrier* approved;                  // [kRecords]: tasks whose events have been reached
   const volatile uint32_t* abort_at;  // tasks of this worker from here on will not run
+  const volatile uint32_t* computed;  // the task that is computed, or was last
   uint32_t task = 0;                  // position in the queue
   uint32_t stage = 0, parity = 0;     // of the next item
   uint32_t tail = 0, tail_parity = 0;    // of the oldest item that may still be on its way
@@ -143,7 +146,10 @@ struct Producer {
   __device__ __forceinline__ bool reserve(uint32_t wanted) {
     while (!__all_sync(~0u, try_wait(barriers->empty[stage], parity ^ 1))) stopped |= *abort_at <= task;
     if (__any_sync(~0u, stopped)) return false;
-    while (outstanding != 0 && (outstanding == kStages || in_flight + wanted > kInFlight)) retire();
+    const auto full = [&] {
+      return outstanding == kStages || in_flight + wanted > (*computed == task ? kInFlight : kInFlightAhead);
+    };
+    while (outstanding != 0 && full()) retire();
     return true;
   }
 

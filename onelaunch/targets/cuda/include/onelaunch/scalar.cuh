@@ -149,6 +149,7 @@ struct Scratch {
   Barrier* approved;       // the current task's events have been reached, or it has been given up
   uint32_t approval;       // the parity to wait for
   int64_t* began;          // where to note when the task had all it waits for, or null
+  volatile uint32_t* computed;  // where to note that it has
   Patience patience;       // with the position of the task that runs, in the worker's queue
 
   // The task's events have been reached: the same for all threads. False: they will not be.
@@ -160,7 +161,9 @@ struct Scratch {
 
   // All that the task waits for is there.
   __device__ __forceinline__ void begin() const {
-    if (began != nullptr && thread_of_block() == 0) *began = now();
+    if (thread_of_block() != 0) return;
+    *computed = patience.task;
+    if (began != nullptr) *began = now();
   }
 };
 
