@@ -28,8 +28,8 @@ PACKAGES = ("onelaunch", "torch", "transformers", "triton", "cuda-core")
 KEY = ("model", "layers", "batch", "context")
 
 
-def run_of(bandwidth: float) -> dict[str, Any]:
-    """What a reader needs to place the numbers of one run; ``bandwidth`` in bytes a second."""
+def run_of() -> dict[str, Any]:
+    """What a reader needs to place the numbers of one run."""
     versions = {name: version for name in PACKAGES if (version := host.version(name))}
     return {
         "machine": _machine(),
@@ -38,7 +38,6 @@ def run_of(bandwidth: float) -> dict[str, Any]:
         "modified": host.modified(),
         "command": _command(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "bytes_per_second": bandwidth,
     }
 
 
@@ -87,7 +86,8 @@ def merge(stored: dict[str, Any], run: dict[str, Any], rows: list[dict[str, Any]
             if runs[found["run"]]["machine"] == run["machine"]
         }  # fmt: skip
         new = {peer: found | {"run": len(runs) - 1} for peer, found in row["peers"].items()}
-        kept[_key(row)] = before | row | {"peers": peers | new}
+        kept[_key(row)] = {name: value for name, value in (before | row).items() if name != "peers"}
+        kept[_key(row)]["peers"] = peers | new
     ordered = [kept[key] for key in sorted(kept)]
     used = sorted({found["run"] for row in ordered for found in row["peers"].values()})
     for row in ordered:

@@ -38,18 +38,17 @@ PEERS = (*IN_PROCESS, VLLM)
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and add to the result file; 1 where a row of ours is not right."""
     given = _parse(arguments)
-    with alone():
-        run = gpu_result.run_of(read_bandwidth())
-    print(f"{run['machine']['gpu']}, {run['bytes_per_second'] / 1e9:.0f} GB/s read, commit {run['commit']}", flush=True)
+    run = gpu_result.run_of()
     rows = []
     for shape in given.shapes:
         points = list(itertools.product(given.batch, given.context))
         vllm = gpu_peers.run_vllm(given.vllm, shape, points, given.layers) if VLLM in given.peers else {}
         own = [peer for peer in given.peers if peer != VLLM]
-        model = random_model(configuration(shape, given.layers)) if own else None
+        with shared():
+            model = random_model(configuration(shape, given.layers)) if own else None
         for point in points:
             rows.append(_row(shape, model, point, own, vllm.get(point), given))
-            _print(rows[-1], run)
+            _print(rows[-1])
             if given.name:
                 gpu_result.add(given.name, run, rows[-1:])
         del model
@@ -99,7 +98,8 @@ def _row(
     row: dict[str, Any] = {"model": TITLES[shape], "layers": given.layers or SHAPES[shape]["num_hidden_layers"]}
     row |= {"batch": batch, "context": context, "peers": {}}
     if own:
-        found, exact, row["bytes"] = measure(model, batch, context, own, given.replays)
+        found, exact, sizes = measure(model, batch, context, own, given.replays)
+        row |= sizes
         eager = found["eager"].results
         row["peers"] = {peer: gpu_result.entry(found[peer], exact, eager) for peer in own}
     if vllm is not None:
@@ -109,8 +109,10 @@ def _row(
 
 def measure(
     model: Any, batch: int, context: int, own: list[str], replays: int
-) -> tuple[dict[str, Measured], dict[str, torch.Tensor], dict[str, int]]:
-    """Results and times of peers in this process (eager's results always), fp32's results, and a step's bytes."""
+) -> tuple[dict[str, Measured], dict[str, torch.Tensor], dict[str, Any]]:
+    """Results and times of peers in this process (eager's results always); fp32's results; a step's bytes, and the
+    read bandwidth meanwhile. Besides what is timed, fp32 comes alone, too: its memory is there for one at a time.
+    """
     torch._dynamo.reset()
     with shared():
         step = Step(model, batch, context)
@@ -119,19 +121,19 @@ def measure(
         for peer in own:
             calls, made = prepared[peer]
             gpu_peers.measure(calls, step, made, replays)
-    with shared():
-        found = {peer: made for peer, (_, made) in prepared.items()}
-        del calls, prepared
-        return found, step.exact(), step.bytes
+        sizes = {"bytes": step.bytes, "bytes_per_second": round(read_bandwidth())}
+        exact = step.exact()
+        torch.cuda.empty_cache()
+    return {peer: made for peer, (_, made) in prepared.items()}, exact, sizes
 
 
-def _print(row: dict[str, Any], run: dict[str, Any]) -> None:
+def _print(row: dict[str, Any]) -> None:
     where = f"{row['model']} ({row['layers']} layers), batch {row['batch']}, context {row['context']}"
     for peer, found in row["peers"].items():
-        print(f"{where}: {peer}", *_said(row, found, run), sep="; ", flush=True)
+        print(f"{where}: {peer}", *_said(row, found), sep="; ", flush=True)
 
 
-def _said(row: dict[str, Any], found: dict[str, Any], run: dict[str, Any]) -> list[str]:
+def _said(row: dict[str, Any], found: dict[str, Any]) -> list[str]:
     said = []
     ours = row["peers"].get(OURS, {})
     for part in ("layers", "step"):
@@ -139,7 +141,7 @@ def _said(row: dict[str, Any], found: dict[str, Any], run: dict[str, Any]) -> li
             continue
         text = f"{part} {times['us']:.1f} us ({times['low_us']:.1f} to {times['high_us']:.1f})"
         if "bytes" in row:
-            text += f", {row['bytes'][part] / times['us'] * 1e6 / run['bytes_per_second']:.1%} of reading"
+            text += f", {row['bytes'][part] / times['us'] * 1e6 / row['bytes_per_second']:.1%} of reading"
         if part in ours:
             text += f", {times['us'] / ours[part]['us']:.2f} of ours"
         if "error" in times:

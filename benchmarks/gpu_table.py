@@ -17,7 +17,7 @@ COLUMNS = (
 def markdown(result: dict[str, Any]) -> str:
     """The table, what did not run and why, and what it ran on."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
-    lines += ["| " + " | ".join(_cells(row, result["runs"])) + " |" for row in result["rows"]]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in result["rows"]]
     failures = [
         f"- {row['model']}, batch {row['batch']}, context {row['context']}, {peer}: {found['failure']}"
         for row in result["rows"]
@@ -25,16 +25,18 @@ def markdown(result: dict[str, Any]) -> str:
         if "failure" in found
     ]
     lines += ["", "Did not run:", "", *failures] if failures else []
+    rates = [row["bytes_per_second"] / 1e9 for row in result["rows"] if "bytes_per_second" in row]
+    lines += ["", f"Read bandwidth beside these rows: {min(rates):,.0f} to {max(rates):,.0f} GB/s."] if rates else []
     lines += ["", *(f"Not measured: {peer}: {reason}." for peer, reason in ABSENT.items()), ""]
     return "\n".join([*lines, *_runs(result["runs"])]) + "\n"
 
 
-def _cells(row: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
+def _cells(row: dict[str, Any]) -> list[str]:
     peers = row["peers"]
     found = [row["model"], str(row["batch"]), str(row["context"])]
     for part, others in (("layers", (VLLM,)), ("step", ("Inductor", "eager"))):
         ours = _time(peers.get(OURS), part)
-        found += [_number(ours), _share(row, part, ours, runs)]
+        found += [_number(ours), _share(row, part, ours)]
         for other in others:
             time = _time(peers.get(other), part)
             found += [_number(time), f"{time / ours:.2f}" if time and ours else "–"]
@@ -52,22 +54,21 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
-def _share(row: dict[str, Any], part: str, time: float | None, runs: list[dict[str, Any]]) -> str:
+def _share(row: dict[str, Any], part: str, time: float | None) -> str:
     if time is None:
         return "–"
     rate: float = row["bytes"][part] / time * 1e6
-    return f"{rate / runs[row['peers'][OURS]['run']]['bytes_per_second']:.0%}"
+    return f"{rate / row['bytes_per_second']:.0%}"
 
 
 def _runs(runs: list[dict[str, Any]]) -> list[str]:
-    """One item a run: machine, read bandwidth, versions, commit and command."""
+    """One item a run: machine, versions, commit and command."""
     lines = []
     for run in runs:
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         modified = " with changes" if run["modified"] else ""
         lines.append(
-            f"- {run['date']}, {run['machine']['gpu']} (driver {run['machine']['driver']}), reads "
-            f"{run['bytes_per_second'] / 1e9:,.0f} GB/s; {versions}. Commit {run['commit']}{modified}: "
-            f"`{run['command']}`."
+            f"- {run['date']}, {run['machine']['gpu']} (driver {run['machine']['driver']}); "
+            f"{versions}. Commit {run['commit']}{modified}: `{run['command']}`."
         )
     return lines

@@ -62,4 +62,5 @@ def _difference(exact: Any, ids: list[int], eager: list[int], ours: list[int], l
     true = exact(input_ids=before, use_cache=False).logits[0, -1]
     gap = float((true[eager[at]] - true[ours[at]]).abs())
     error = float((logits[at] - true).abs().max())
-    return {"tokens": len(eager), "equal": at, "explained": gap < error, "gap": gap, "error of eager": error}
+    found = {"tokens": len(eager), "equal": at, "explained": gap < error, "gap": gap, "error of eager": error}
+    return found | {"fp32 chooses": {ours[at]: "onelaunch", eager[at]: "eager"}.get(int(true.argmax()), "neither")}

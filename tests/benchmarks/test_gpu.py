@@ -54,8 +54,10 @@ def _meta(name):
 @pytest.mark.parametrize("batch", [1, 10])
 def test_results_sizes_and_verdicts(model, batch, monkeypatch):
     monkeypatch.setattr(gpu_peers, "time_replays", lambda call, rewind, replays: QUICK)
+    monkeypatch.setattr(gpu_step, "read_bandwidth", lambda: 4e12)
     before = [p.clone() for p in model.parameters()]
-    found, exact, size = gpu_step.measure(model, batch, 30, ["eager"], 3)
+    found, exact, sizes = gpu_step.measure(model, batch, 30, ["eager"], 3)
+    size = sizes["bytes"]
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     entry = gpu_result.entry(found["eager"], exact, found["eager"].results)
     assert entry["step"]["right"] and entry["layers"]["right"] and 1e-3 < entry["step"]["error"] < 0.05
@@ -111,7 +113,6 @@ def run(start="a", command="one"):
         "modified": False,
         "command": command,
         "date": "2026-01-01",
-        "bytes_per_second": 4e12,
     }
 
 
@@ -140,11 +141,13 @@ def test_peers_of_one_machine_come_together_and_others_are_dropped():
 def test_the_file_and_its_table(tmp_path, monkeypatch):
     monkeypatch.setattr(result, "FOLDER", tmp_path)
     peers = {"onelaunch": OURS, "vLLM": {"layers": {"us": 75.0}}, "Inductor": {"failure": "no"}}
-    path = gpu_result.add("sample", run(), [row(1, **peers) | {"bytes": {"layers": 10**8, "step": 2 * 10**8}}])
+    sizes = {"bytes": {"layers": 10**8, "step": 2 * 10**8}, "bytes_per_second": 4e12}
+    path = gpu_result.add("sample", run(), [row(1, **peers) | sizes])
     text = gpu_table.markdown(json.loads(path.read_text()))
     assert "| M | 1 | 178 | 50 | 50% | 75 | 1.50 | 100 | 50% | – | – | – | – | 0.60 | yes |" in text
     assert "- M, batch 1, context 178, Inductor: no" in text
-    assert "A GPU (driver 1.2), reads 4,000 GB/s; torch 2.11. Commit abc: `one`." in text
+    assert "Read bandwidth beside these rows: 4,000 to 4,000 GB/s." in text
+    assert "A GPU (driver 1.2); torch 2.11. Commit abc: `one`." in text
     wrong = OURS | {"step": OURS["step"] | {"right": False}}
     gpu_result.add("sample", run(), [row(1, onelaunch=wrong)])
     assert "| NO |" in gpu_table.markdown(json.loads(path.read_text()))
