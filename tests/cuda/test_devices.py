@@ -98,7 +98,7 @@ def test_a_launch_goes_to_the_current_stream_of_the_arguments_device():
     torch.cuda.synchronize("cuda:1")
     with torch.cuda.stream(stream), torch.cuda.device(0):
         with torch.cuda.device(1):
-            torch.cuda._sleep(50_000_000)
+            torch.cuda._sleep(500_000_000)
             given[number].copy_(x, non_blocking=True)
         found = runner(given)[0]
         assert not stream.query(), "the launch was enqueued, not awaited"
