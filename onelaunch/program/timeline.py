@@ -15,8 +15,8 @@ from onelaunch.program.program import Program
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slice:
-    """One task, in nanoseconds of any one clock. ``ended``: it was done. A target may signal it a little before or after
-    that moment, so that a task that waits for it may have begun a little earlier.
+    """One task, in nanoseconds of any one clock. ``ended``: it was done. A target may signal that a little before or
+    after, so that a task that waits for it may have begun a little earlier.
     """
 
     worker: int
