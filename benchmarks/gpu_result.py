@@ -9,8 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import re
-import shlex
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,7 +34,7 @@ def run_of() -> dict[str, Any]:
         "versions": versions | {"cuda": torch.version.cuda},
         "commit": host.commit(),
         "modified": host.modified(),
-        "command": _command(),
+        "command": host.command(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
@@ -113,13 +111,6 @@ def _machine() -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(0)
         found |= {"gpu": properties.name, "multiprocessors": properties.multi_processor_count}
     return found | {"start": _text("/proc/sys/kernel/random/boot_id")[:8]}
-
-
-def _command() -> str:
-    """The command without the folder of vLLM: where it lay says nothing."""
-    given = [*sys.argv[1:], ""]
-    shown = ["FOLDER" if before == "--vllm" else word for before, word in zip(["", *given], given, strict=False)]
-    return f"python -m benchmarks.{Path(sys.argv[0]).stem} {shlex.join(shown[:-1])}".strip()
 
 
 def _text(path: str) -> str:

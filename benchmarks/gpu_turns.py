@@ -1,7 +1,8 @@
 """Turns on one GPU: several benchmark processes prepare side by side, and one at a time measures, alone.
 
-``with shared():`` around whatever else uses the GPU, ``with alone():`` around what is timed. Processes agree through a
-lock on a file; what one enqueued has ended before it lets another measure.
+``with shared():`` around whatever else uses the GPU, ``with alone():`` around what is timed. Processes agree through
+locks on two files: one is held by whoever uses the GPU; the other by all that measure or wait to, and whoever wants to
+prepare lets them pass first. What a process enqueued has ended before it lets another go on.
 """
 
 from __future__ import annotations
@@ -11,29 +12,41 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
-_FILE = Path(tempfile.gettempdir()) / "onelaunch-gpu-turns.lock"
+FOLDER = Path(tempfile.gettempdir())
 
 
 @contextmanager
 def shared() -> Iterator[None]:
     """Nobody measures meanwhile."""
-    yield from _held(fcntl.LOCK_SH)
+    with _file("used") as used:
+        with _file("measuring") as measuring:
+            fcntl.flock(measuring, fcntl.LOCK_EX)
+            fcntl.flock(used, fcntl.LOCK_SH)
+        yield from _finished()
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """Nobody else uses the GPU meanwhile. Not inside ``shared``: two that wait there would wait for each other."""
-    yield from _held(fcntl.LOCK_EX)
+    with _file("measuring") as measuring, _file("used") as used:
+        fcntl.flock(measuring, fcntl.LOCK_SH)
+        fcntl.flock(used, fcntl.LOCK_EX)
+        yield from _finished()
 
 
-def _held(kind: int) -> Iterator[None]:
-    with _FILE.open("w") as file:
-        fcntl.flock(file, kind)
-        try:
-            yield
-        finally:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+@contextmanager
+def _file(name: str) -> Iterator[TextIO]:
+    with (FOLDER / f"onelaunch-gpu-{name}.lock").open("w") as file:
+        yield file
+
+
+def _finished() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()

@@ -24,11 +24,12 @@ PROMPTS = (
 def compare(loaded: Any, options: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """For each prompt: how many of ``count`` tokens agree, and what is known of the first that does not."""
     exact = copy.deepcopy(loaded.model).float()
+    plain, compiled = DecodeStep(loaded.model, None), DecodeStep(loaded.model, options=options)
     found = []
     for text in PROMPTS:
         ids = _encoded(loaded, text)
-        eager, logits = _decode(DecodeStep(loaded.model, None), loaded.model, ids, count)
-        ours, _ = _decode(DecodeStep(loaded.model, options=options), loaded.model, ids, count)
+        eager, logits = _decode(plain, loaded.model, ids, count)
+        ours, _ = _decode(compiled, loaded.model, ids, count)
         found.append({"prompt": text} | _difference(exact, ids, eager, ours, logits))
     return found
 

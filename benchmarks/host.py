@@ -29,7 +29,7 @@ def describe(threads: int) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: v for name in PACKAGES if (v := version(name))},
         "commit": commit(),
         "modified": modified(),
-        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": command(),
     }
 
 
@@ -41,6 +41,15 @@ def commit() -> str:
 def modified() -> bool:
     """Whether the code differs from the commit. Results do not count: a run adds to them."""
     return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)benchmarks/results"))
+
+
+def command() -> str:
+    """This process's command, without the places of others' files."""
+    words = ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+    for option, stands_for in (("--vllm", "FOLDER"), ("--model", "MODEL")):
+        if option in words[:-1]:
+            words[words.index(option) + 1] = stands_for
+    return shlex.join(words)
 
 
 def version(name: str) -> str | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,7 @@ def measure(count: int, target: str, text: Path, model: str | None, length: int)
         "machine": _machine(device),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "commit": host.commit(),
-        "command": "python -m benchmarks.quality " + " ".join(sys.argv[1:]),
+        "command": host.command(),
     }
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 import torch
 
+from benchmarks import gpu_grid
 from benchmarks import gpu_peers
 from benchmarks import gpu_result
 from benchmarks import gpu_step
 from benchmarks import gpu_table
+from benchmarks import gpu_turns
 from benchmarks import result
 from benchmarks.configurations import SHAPES
 from benchmarks.configurations import TITLES
@@ -159,3 +163,55 @@ def test_options():
     for wrong in (["--shapes", "7b"], ["--peers", "vLLM"]):
         with pytest.raises(SystemExit):
             gpu_step._parse(wrong)
+
+
+def test_the_grid_has_every_row_once_and_fits_the_gpu():
+    own, theirs = [], []
+    for job in gpu_grid.jobs():
+        points = [(job.shape, b, c) for b in job.batches for c in job.contexts]
+        (theirs if job.peers == ("vLLM",) else own).extend(points)
+        assert job.bytes < (139 << 30) - gpu_grid.FP32
+    assert len(own) == len(set(own)) == 2 * 18 + 4 * 4
+    assert sorted(own) == sorted(theirs)
+
+
+def test_the_grid_runs_what_is_missing_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(result, "FOLDER", tmp_path)
+    monkeypatch.setattr(gpu_grid.Job, "command", lambda job, given: ["sh", "-c", f"test {job.batches[0]} != 8"])
+    full = {peer: {} for peer in ("onelaunch", "eager", "Inductor", "vLLM")}
+    gpu_result.add("sample", run(), [row(1, **full) | {"model": "Qwen3-8B"}, row(2, **full) | {"model": "Qwen3-8B"}])
+    stored = gpu_grid._stored("sample")
+    one, two, eight = (gpu_grid.Job("8b", (n,), (178,), ("onelaunch",)) for n in (1, 4, 8))
+    assert (one.done(stored), two.done(stored)) == (True, False)
+    waiting = [two, eight]
+    assert gpu_grid._run(waiting, None, 1 << 40, time.monotonic() + 20) == 1
+    assert waiting == []
+    assert gpu_grid._run([two], None, 1 << 40, 0) == 0
+
+
+def test_those_that_measure_are_alone_and_go_before_those_that_prepare(tmp_path, monkeypatch):
+    """One prepares, two wait to measure, one comes later to prepare: threads, each with files of its own."""
+    monkeypatch.setattr(gpu_turns, "FOLDER", tmp_path)
+    log, first = [], threading.Event()
+
+    def take(name, turn, seconds):
+        with turn():
+            log.append(f"{name}+")
+            if name == "a":
+                first.wait(10)
+            time.sleep(seconds)
+            log.append(f"{name}-")
+
+    threads = [
+        threading.Thread(target=take, args=given)
+        for given in (("a", gpu_turns.shared, 0), ("b", gpu_turns.alone, 0.1), ("c", gpu_turns.alone, 0.1),
+                      ("d", gpu_turns.shared, 0))
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+        time.sleep(0.2)
+    first.set()
+    for thread in threads:
+        thread.join(10)
+    assert log[:2] == ["a+", "a-"] and log[-2:] == ["d+", "d-"]
+    assert log[2:6] in (["b+", "b-", "c+", "c-"], ["c+", "c-", "b+", "b-"])
