@@ -219,8 +219,25 @@ __device__ __forceinline__ void approve(const LaunchOf<Shape>& launch, Block<Sha
 
 // --- the whole --------------------------------------------------------------------------------------------------------
 
-// The last block to leave makes the program ready for its next launch.
+// Before all roles begin, by one thread.
 template <class Shape>
+__device__ __forceinline__ void prepare(const LaunchOf<Shape>& launch, Block<Shape>& block) {
+  block.ring.init_all();
+  for (int i = 0; i < kRecords; ++i) {
+    init(block.loaded[i], 1);
+    init(block.approved[i], 1);
+    init(block.done[i], 1);
+    init(block.finished[i], 2);
+  }
+  fence_init();
+  block.epoch = load_relaxed(&launch.control->epoch);
+  block.abort_at = block.computed = ~0u;
+  block.fault.code = 0;
+  block.faulty = ~0u;
+}
+
+// The last block to leave makes the program ready for its next launch.
+template <int kSize = kBlock, class Shape>
 __device__ inline void leave(const LaunchOf<Shape>& launch, Block<Shape>& block) {
   Control& control = *launch.control;
   if (threadIdx.x == 0) {
@@ -232,8 +249,8 @@ __device__ inline void leave(const LaunchOf<Shape>& launch, Block<Shape>& block)
   if (!block.is_last) return;
   const bool aborted = load_relaxed(&control.abort) != 0;
   if (aborted) {
-    for (uint32_t i = threadIdx.x; i < launch.n_events; i += kBlock) launch.events[i] = 0;
-    for (uint64_t i = threadIdx.x; i < launch.n_flagged; i += kBlock) launch.flagged[i] = 0;
+    for (uint32_t i = threadIdx.x; i < launch.n_events; i += kSize) launch.events[i] = 0;
+    for (uint64_t i = threadIdx.x; i < launch.n_flagged; i += kSize) launch.flagged[i] = 0;
   }
   __syncthreads();
   if (threadIdx.x != 0) return;
@@ -260,20 +277,7 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
   char* const shared = ring + Shape::kStages * kStageBytes;
   Block<Shape>& block = *reinterpret_cast<Block<Shape>*>(shared + Shape::kShared);
   const uint32_t first = launch.queues[blockIdx.x], tasks = launch.queues[blockIdx.x + 1] - first;
-  if (threadIdx.x == 0) {
-    block.ring.init_all();
-    for (int i = 0; i < kRecords; ++i) {
-      init(block.loaded[i], 1);
-      init(block.approved[i], 1);
-      init(block.done[i], 1);
-      init(block.finished[i], 2);
-    }
-    fence_init();
-    block.epoch = launch.control->epoch;
-    block.abort_at = block.computed = ~0u;
-    block.fault.code = 0;
-    block.faulty = ~0u;
-  }
+  if (threadIdx.x == 0) prepare(launch, block);
   __syncthreads();
   const int warp = warp_of_block();
   if (warp < kWarps)
