@@ -15,13 +15,17 @@ from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import substitute
+from onelaunch.graph.expr import walk
 from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Attention
 from onelaunch.program.program import maximum
 from onelaunch.targets.cuda.kernel import SYNC
 from onelaunch.targets.cuda.kernel import KernelWriter
 from onelaunch.targets.cuda.nests import Steps
+from onelaunch.targets.cuda.nests import deal
 from onelaunch.targets.cuda.nests import write_shared_store
+from onelaunch.targets.cuda.writer import BLOCK
+from onelaunch.targets.cuda.writer import MEMBERS
 from onelaunch.targets.source.attention import DOT
 from onelaunch.targets.source.attention import open_group
 from onelaunch.targets.source.attention import plain
@@ -33,17 +37,17 @@ from onelaunch.targets.source.loops import ALONE
 from onelaunch.targets.source.loops import Loop
 from onelaunch.targets.source.matrix import STREAMED
 from onelaunch.targets.source.matrix import stored
+from onelaunch.targets.source.nests import close
 from onelaunch.targets.source.nests import full
+from onelaunch.targets.source.nests import lower_store
 from onelaunch.targets.source.nests import open_loop
 from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.tiles import Axis
 
-# Elements of queries and results that a thread may hold in registers, for all the queries of a pass.
-REGISTERS = 64
-QUERIES_MOST = 8
+QUERIES_MOST = 8  # of a pass: attend_tensor.cuh
 WIDEST = 1024  # elements of a head
 COMPUTED_MOST = 16 << 20  # bytes of keys and values that a block evaluates into its own memory
-WARPS, LANES, VECTOR = 8, 32, 8  # the headers' own: types.cuh
+WARPS = 8  # types.cuh
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,8 +76,7 @@ def write_attend(k: KernelWriter) -> None:
         return k.write_epilogue(k.body, k.steps())
     memory = k.writer.memory
     shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan, a.part) if e is not None]
-    limit = max(1, min(QUERIES_MOST, REGISTERS // _registers(k, a)))
-    axis, size = sharing(k.axes[:-1], k.tiles, shared, limit)
+    axis, size = sharing(k.axes[:-1], k.tiles, shared, QUERIES_MOST)
     blocks = [k.body]
     for other in k.axes[:-1]:
         if other is not axis:
@@ -84,14 +87,6 @@ def write_attend(k: KernelWriter) -> None:
     for inner, outer in zip(reversed(blocks[1:]), reversed(blocks[:-1]), strict=True):
         outer.items.append(inner)
     return None
-
-
-def _registers(k: KernelWriter, a: Attention) -> int:
-    """Registers that one query takes in each thread: its share of the query and of the result."""
-    size = max(maximum(a.head.args[0]), k.axes[-1].most)
-    vectors = -(-size // (VECTOR * LANES))
-    ragged = size & (size - 1) != 0  # then some lanes hold part of a vector, or none
-    return (3 if ragged else 2) * VECTOR * vectors
 
 
 def _keys_and_values(k: KernelWriter, a: Attention) -> tuple[Rows, Rows] | None:
@@ -138,7 +133,7 @@ def _in_place(k: KernelWriter, e: Expr, key: Expr, element: Expr, low: Expr) -> 
 def _write_group(
     k: KernelWriter, a: Attention, rows: tuple[Rows, Rows], block: Block, axis: Axis | None, size: int
 ) -> None:
-    """Queries into shared memory, the range of positions, one call of ``attend``, the nest's body from its result."""
+    """The range of positions, one call of ``attend``, the nest's body from its result."""
     d, writer = k.axes[-1], k.writer
     width, values = maximum(a.head.args[0]), d.most
     value_size = values if a.part is None else values - 2
@@ -155,26 +150,47 @@ def _write_group(
     shape = (build.const(size), build.const(values))
     out = k.reserve("@out", size * values, shape, (build.const(values), build.const(1)))
     queries = k.reserve("@q", size * width, (build.const(size), a.head.args[0]), (build.const(width), build.const(1)))
-    home = Block(block)
-    steps = [*members, Steps(full(a.head), width)]
-    write_shared_store(writer, home, steps, "@q", (row, a.head), a.q, trusted=True)
-    block.items.append(home)
     begin, end = _write_range(k, a, block)
     for r in rows:
         _evaluate(k, r, block, begin, end)
-    block.items.append(SYNC)
+    fill = _write_queries(k, a, block, members, row)
     score = _write_score(k, a, block, axis)
     cache = writer.fresh("cache", numbered=False)
     keys, data = (f"{_start(k, r, block)}, {r.stride}" for r in rows)
     block.items.append(f"const Cache<{rows[0].type}, {rows[1].type}> {cache} = {{{keys}, {data}}};")
     how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
     call = f"attend<{size}, {width}, {value_size}, {how}>"
-    block.items.append(f"{call}({queries}, {cache}, {begin}, {end}, {score}, {out}, {parts});")
+    block.items.append(f"{call}({fill}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts});")
     address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
     writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
     home = Block(block)
     k.write_epilogue(home, [*members, Steps(d.loop(), values)])
     block.items += [home, SYNC]
+
+
+def _write_queries(k: KernelWriter, a: Attention, block: Block, members: list[Steps], row: Expr) -> str:
+    """What writes the queries to shared memory, as a lambda: ``attend`` calls it while the first keys are on their way.
+
+    A thread takes the same elements of all queries, so that what they share is computed once (a rotation's angles), but
+    where a query needs a reduction of its own.
+    """
+    writer = k.writer
+    name = writer.fresh("fill", numbered=False)
+    body = Block(block, f"const auto {name} = [&]")
+    body.end = "};"
+    head = Steps(full(a.head), maximum(a.head.args[0]))
+    if any(e.op is Op.REDUCE for e in walk(a.q)):
+        write_shared_store(writer, body, [*members, head], "@q", (row, a.head), a.q, trusted=True)
+    else:
+        made = lower_store(writer, "@q", (row, a.head), a.q, trusted=True)
+        inner = deal(writer, body, [head], MEMBERS[BLOCK], ALONE)
+        for member in members:
+            inner = open_loop(writer, inner, member.loop)
+        writer.count((made.address, made.value))
+        made.write(writer, inner, (made.address, made.value), ())
+        close(inner, body)
+    block.items.append(body)
+    return name
 
 
 def _evaluate(k: KernelWriter, rows: Rows, block: Block, begin: str, end: str) -> None:

@@ -103,6 +103,12 @@ inline T __shfl_xor_sync(unsigned, T value, int distance) {
   emulator::share(value, all);
   return all[emulator::world.current->thread.x % 32 ^ distance];
 }
+template <class T>
+inline T __shfl_sync(unsigned, T value, int lane) {
+  T all[32];
+  emulator::share(value, all);
+  return all[lane];
+}
 inline bool __any_sync(unsigned, bool value) {
   bool all[32];
   emulator::share(value, all);

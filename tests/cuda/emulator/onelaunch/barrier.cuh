@@ -50,6 +50,7 @@ inline void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier& barri
 }
 inline void copy_async(Quad* to, const Quad* from) { *to = *from; }
 inline void wait_for_copies() {}
+inline void prefetch_line(const void*) {}
 inline void fence_proxy_shared() {}
 inline void fence_proxy_global() {}
 

@@ -40,4 +40,9 @@ inline fp16 from_float<fp16>(float) {
   std::abort();
 }
 
+template <class To>
+inline uint32_t pack(float low, float high) {
+  return from_float<To>(low).bits | uint32_t(from_float<To>(high).bits) << 16;
+}
+
 }  // namespace onelaunch

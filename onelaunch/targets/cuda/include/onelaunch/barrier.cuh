@@ -91,6 +91,9 @@ __device__ __forceinline__ void copy_async(Quad* to, const Quad* from) {
 // The calling thread's own have arrived.
 __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+// A hint: the 128 bytes of global memory around this address will be read soon.
+__device__ __forceinline__ void prefetch_line(const void* line) { asm volatile("prefetch.global.L2 [%0];" ::"l"(line)); }
+
 // Between ordinary stores to shared memory and copies to the same place.
 __device__ __forceinline__ void fence_proxy_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
