@@ -16,6 +16,7 @@ def passes() -> dict[str, Pass]:
     from onelaunch.transform import attention
     from onelaunch.transform import fuse
     from onelaunch.transform.fold import fold
+    from onelaunch.transform.forward import forward
     from onelaunch.transform.linear import linearise
     from onelaunch.transform.span import find_spans
     from onelaunch.transform.split import split
@@ -28,6 +29,7 @@ def passes() -> dict[str, Pass]:
         "epilogue": lambda graph, _: fuse.epilogue(graph),
         "share": fuse.share,
         "span": lambda graph, _: find_spans(graph),
+        "forward": forward,
         "split": split,
     }
 

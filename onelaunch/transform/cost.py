@@ -92,10 +92,16 @@ def parallel(nest: Nest, machine: Machine) -> int:
 
 
 def prologue_cost(nest: Nest, machine: Machine) -> float:
-    """ns of what every task of a Linear nest computes again: the distinct inputs of its contractions."""
+    """ns of what every task of a Linear nest computes again: the distinct inputs of its contractions. Those that are
+    computed from more than the machine stages in one trip come slowly.
+    """
     total = 0.0
-    for x in {c.x: c for c in nest.contractions}.values():
-        total += expression_cost([x.x], evaluations([*nest.vars[:-1], x.var]), machine)
+    rows = math.prod(maximum(v.args[0]) for v in nest.vars[:-1])
+    for c in {c.x: c for c in nest.contractions}.values():
+        total += expression_cost([c.x], evaluations([*nest.vars[:-1], c.var]), machine)
+        size = 4.0 * rows * maximum(c.var.args[0])
+        if machine.staged and size > machine.staged and c.x.op is not Op.LOAD:
+            total += size / machine.unstaged
     return total
 
 

@@ -12,20 +12,26 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
+from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import loads
+from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Kind
 from onelaunch.program.program import Buffer
 from onelaunch.program.program import Kernel
 from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.program.program import Task
+from onelaunch.targets.source.matrix import stored
 
 STAGED_MOST = 56 * 1024  # bytes of a product's operands in shared memory
 STAGED_OTHERS = 16 * 1024  # bytes of any other kernel's
 DIRECT_MOST = 2048  # values with flags that a task may read without staging: each costs a trip to memory
 VECTOR = 4  # words of a vector
+CHUNK = 8  # values that a lane multiplies at once
+TOKENS_MOST = 64  # whose sums the computing warps' registers hold
 GRAIN = 32  # words: each buffer of values with flags begins at a cache line
 
 
@@ -47,6 +53,7 @@ class Use:
 
     flagged: frozenset[int] = frozenset()
     staged: tuple[Staged, ...] = ()
+    inputs: frozenset[int] = frozenset()  # of these: a product's inputs as they are, with flags
     constant: frozenset[int] = frozenset()  # nobody writes them in the launch
     intermediate: frozenset[int] = frozenset()  # workspace in all tasks
     waits: bool = True  # for its events, before it computes
@@ -68,7 +75,12 @@ def dataflow(program: Program) -> Dataflow:
     for task in program.tasks:
         tasks[task.kernel].append(task)
     staged = [_staged(program, k, own) for k, own in zip(program.kernels, tasks, strict=True)]
+    inputs = [_inputs(k, own, s) for k, own, s in zip(program.kernels, tasks, staged, strict=True)]
     flagged = _flagged(program, tasks, staged)
+    for copied, own, whole in zip(staged, tasks, inputs, strict=True):
+        for i in [i for i in whole if own[0].operands[i] not in flagged]:
+            whole.discard(i)
+            del copied[i]
     waiting = _waiting(program, flagged)
     written = {r.buffer for t in program.tasks for r in t.writes}
     uses = []
@@ -80,6 +92,7 @@ def dataflow(program: Program) -> Dataflow:
                 Staged(i, max(c for _, c in s), len({c for _, c in s}) == 1, all(first % VECTOR == 0 for first, _ in s))
                 for i, s in staged[n].items()
             ),
+            frozenset(inputs[n]),
             frozenset(i for i, found in enumerate(operands) if not written & set(found)),
             frozenset(
                 i for i, found in enumerate(operands) if all(program.buffers[b].role is Role.WORKSPACE for b in found)
@@ -108,9 +121,53 @@ def _staged(program: Program, kernel: Kernel, tasks: list[Task]) -> dict[int, li
         if len(whole) == len(spans):
             candidates.append((max((c for _, c in whole), default=0) * kernel.operands[i].dtype.itemsize, i, whole))
     for size, i, whole in sorted(candidates, key=lambda c: c[:2]):
-        if size <= room:
+        if _is_input(kernel, i):
+            found[i] = whole  # where it goes, it takes no room of its own
+        elif size <= room:
             found[i], room = whole, room - size
     return dict(sorted(found.items()))
+
+
+def _is_input(kernel: Kernel, operand: int) -> bool:
+    """Whether an operand is the inputs of products with matrices of 16 bits, as it is, and nothing else."""
+    nest, own = kernel.nest, kernel.operands[operand]
+    places = {o.name: o for o in kernel.operands}
+    elsewhere = [nest.body, *nest.index, *(c.w for c in nest.contractions)]
+    taking = [c for c in nest.contractions if stored(c.x).op is Op.LOAD and stored(c.x).attr == own.name]
+    elsewhere += [c.x for c in nest.contractions if c not in taking]
+    if own.dtype is not DType.F32 or not taking or any(e.attr == own.name for root in elsewhere for e in loads(root)):
+        return False
+    return all(
+        c.x is taking[0].x and c.var.args[0].is_const and int(c.var.args[0].value) % CHUNK == 0
+        and c.w.op is Op.LOAD and c.w.dtype in (DType.BF16, DType.F16) and c.w.args[-1] is c.var
+        and places[c.w.attr].strides[-1].is_const and places[c.w.attr].strides[-1].value == 1
+        for c in taking
+    )  # fmt: skip
+
+
+def _inputs(kernel: Kernel, tasks: list[Task], staged: dict[int, list[tuple[int, int]]]) -> set[int]:
+    """The staged operands that are inputs as they are, row after row in all tasks; any other such is not staged."""
+    found: set[int] = set()
+    for i in [i for i in staged if _is_input(kernel, i)]:
+        c = next(c for c in kernel.nest.contractions if stored(c.x).op is Op.LOAD and stored(c.x).attr == kernel.operands[i].name)
+        size = int(c.var.args[0].value)
+        rows = [math.prod(high - low for low, high in t.tile[:-1]) for t in tasks]
+        whole = all(first % VECTOR == 0 and count == n * size for (first, count), n in zip(staged[i], rows, strict=True))
+        if whole and len(set(rows)) == 1 and rows[0] <= TOKENS_MOST and _in_order(kernel, stored(c.x), c.var):
+            found.add(i)
+        else:
+            del staged[i]
+    return found
+
+
+def _in_order(kernel: Kernel, load: Expr, variable: Expr) -> bool:
+    """Whether the elements of a load lie in memory as ``variable`` counts."""
+    operand = next(o for o in kernel.operands if o.name == load.attr)
+    address = build.const(0)
+    for index, stride in zip(load.args, operand.strides, strict=True):
+        address = build.add(address, build.mul(index, stride))
+    parts, _ = terms(address)
+    return parts.pop(variable, 0) == 1 and not any(variable in t.free for t in parts)
 
 
 def _copied(kernel: Kernel) -> Iterator[int]:

@@ -12,7 +12,6 @@ import re
 
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
-from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Kind
 from onelaunch.program.program import Kernel
 from onelaunch.program.program import Operand
@@ -57,9 +56,12 @@ class KernelWriter(KernelSource[TeamWriter]):
         self.stream: list[str] = []  # lines of the producer's function
         self.shared = self.scratch = 0
         self.staged = {s.operand: s for s in use.staged}
-        self.kept = sum(_whole(s.most * kernel.operands[s.operand].dtype.itemsize) for s in use.staged)
+        self.kept = sum(
+            _whole(s.most * kernel.operands[s.operand].dtype.itemsize)
+            for s in use.staged if s.operand not in use.inputs
+        )  # fmt: skip
         self.homes: dict[int, str] = {}  # of staged operands, once they are known to be used
-        self.direct: dict[int, str] = {}  # staged operands that go somewhere else: the C++ name of the place
+        self.direct: dict[int, str] = {}  # staged operands that go somewhere else: the statement that copies them
         super().__init__(
             number, kernel, symbols, tiles, constant, lambda memory, names: TeamWriter(memory, CUDA, names)
         )
@@ -78,13 +80,17 @@ class KernelWriter(KernelSource[TeamWriter]):
         name = self.writer.fresh(identifier(operand.name), numbered=False)
         self.writer.memory.add(Place(operand, name, number))
         if number in self.staged:
-            storage, first = CUDA.storage[operand.dtype], f"task.spans[{2 * list(self.staged).index(number)}]"
+            storage, first = CUDA.storage[operand.dtype], f"task.spans[{2 * self.slot(number)}]"
             text = f"const {storage}* const {name} = {_home(storage, number)} - {first};"
         else:
-            text = f"const auto {name} = {self._reached(number)};"
+            text = f"const auto {name} = {self.reached(number)};"
         self.declarations.append((name, text))
 
-    def _reached(self, number: int) -> str:
+    def slot(self, number: int) -> int:
+        """The place of a staged operand among the task's spans."""
+        return list(self.staged).index(number)
+
+    def reached(self, number: int) -> str:
         """An operand where it lies."""
         operand = self.kernel.operands[number]
         target = operand.name == self.nest.target
@@ -136,11 +142,6 @@ class KernelWriter(KernelSource[TeamWriter]):
         stream = self.function(head, self.stream) if self.stream else ""
         return Code(run, stream, self.shared, self.scratch)
 
-    def memory_is(self, load: Expr, variable: Expr) -> bool:
-        """Whether the elements of a load lie in memory as ``variable`` counts, besides where they begin."""
-        parts, _ = terms(self.writer.memory.lower(load).args[0])
-        return parts.pop(variable, 0) == 1 and not any(variable in t.free for t in parts)
-
     def _before(self, body: str) -> list[str]:
         """What a task does before its body: asks for constants, waits for its events, copies what it awaits."""
         used = [
@@ -168,10 +169,12 @@ class KernelWriter(KernelSource[TeamWriter]):
             self.declarations = [(n, text.replace(token, self.homes[i])) for n, text in self.declarations]
 
     def _stage(self, call: str, number: int) -> str:
-        slot, span = 2 * list(self.staged).index(number), self.staged[number]
-        to = self.direct.get(number) or self.homes[number]
+        slot, span = 2 * self.slot(number), self.staged[number]
+        if number in self.direct:
+            return self.direct[number]
+        to = self.homes[number]
         count = str(span.most) if span.even else f"task.spans[{slot + 1}]"
-        given = f"{to}, {self._reached(number)} + task.spans[{slot}], {count}"
+        given = f"{to}, {self.reached(number)} + task.spans[{slot}], {count}"
         if number in self.use.flagged:
             call, given = f"{call}<{span.most}>", f"{given}, {'true' if span.aligned else 'false'}"
         return f"{call}({given});"

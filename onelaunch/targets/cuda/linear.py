@@ -17,6 +17,7 @@ from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import loads
 from onelaunch.graph.nest import Contraction
 from onelaunch.program.program import maximum
+from onelaunch.targets.cuda.dataflow import TOKENS_MOST
 from onelaunch.targets.cuda.kernel import SYNC
 from onelaunch.targets.cuda.kernel import KernelWriter
 from onelaunch.targets.cuda.nests import Steps
@@ -34,17 +35,17 @@ from onelaunch.targets.source.tiles import offset
 
 # These are the headers' own: types.cuh, ring.cuh.
 WARPS, VECTOR, ROWS = 8, 8, 8
+INPUTS_MOST = 72 * 1024  # bytes of inputs in shared memory, where they can come in blocks
 ROW_GRAIN, ROW_SHIFT = 64, 32  # elements: rows of inputs lie so that the banks of two neighbours differ
 COLUMNS = 256  # of a block, with few tokens
-TOKENS_MOST = 64  # whose sums the computing warps' registers hold
 TOKENS_EXACT = 2  # up to so many, inputs keep more bits than the 16-bit type that the graph gives them
-SUMS_MOST = 32 * 1024  # bytes of the accumulators of a block, if that leaves at least one group of rows
+SUMS_MOST = 24 * 1024  # bytes of the accumulators of a block, if that leaves at least one group of rows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pass:
     """Contractions that read the same inputs: their matrices are streamed together. ``ready``: where the inputs are,
-    ``shared``: which is shared memory. ``halves``: 16-bit parts of an input for tensor cores, 0: plain arithmetic.
+    ``shared``: which is shared memory, rows ``pitch`` apart. ``halves``: 16-bit parts of an input for tensor cores, 0: plain arithmetic.
     """
 
     numbers: tuple[int, ...]  # of the contractions
@@ -54,6 +55,14 @@ class Pass:
     shared: bool
     pitch: int
     halves: int
+    place: str = ""  # the C++ name of where inputs go that are copied as they are; then they come in ``blocks``
+    source: int = -1  # their operand
+    blocks: int = 1
+
+    @property
+    def size(self) -> int:
+        """Elements of the contraction that one call multiplies."""
+        return maximum(self.contraction.var.args[0]) // self.blocks
 
 
 def write_linear(k: KernelWriter) -> None:
@@ -75,8 +84,11 @@ def write_linear(k: KernelWriter) -> None:
         return k.write_epilogue(k.body, k.steps())
     columns = _columns(k, tokens, [len(g) for g in grouped.values()])
     first = build.var("block", axis.variable.args[0])
-    sums = [_reserve_sums(k, tokens, columns, first, group) for group in grouped.values()]
     passes = [_write_prologue(k, group) for group in grouped.values()]
+    sums = [
+        _reserve_sums(k, tokens, columns, first, group, _along(tokens) if p.halves else 1 if p.matrices[0].by_columns else WARPS)
+        for p, group in zip(passes, grouped.values(), strict=True)
+    ]  # fmt: skip
     if k.body.items:
         k.body.items.append(SYNC)
     block = _open_block(k, k.body, columns, first)
@@ -111,21 +123,22 @@ def _padded(tokens: int, by_columns: bool) -> int:
     return -(-tokens // _together(tokens)) * _together(tokens) if by_columns else tokens
 
 
+def _along(tokens: int) -> int:
+    """linear.cuh's warps_along: warps whose parts make a sum."""
+    return 8 if tokens <= 4 else 4 if tokens <= 8 else 2 if tokens <= 16 else 1
+
+
 def _columns(k: KernelWriter, tokens: int, matrices: list[int]) -> int:
-    """Columns of a block: a power of two times ROWS, so many that the accumulators stay small."""
-    most_columns = max(SUMS_MOST // (4 * tokens * WARPS * sum(matrices)), ROWS)
-    columns = ROWS
-    while columns < min(k.axes[-1].most, COLUMNS) and 2 * columns <= most_columns:
-        columns *= 2
-    return columns
+    """Columns of a block: a multiple of ROWS, so many that the sums stay small."""
+    room = SUMS_MOST // (4 * tokens * _along(tokens) * sum(matrices))
+    return max(min(-(-k.axes[-1].most // ROWS), COLUMNS // ROWS, room // ROWS), 1) * ROWS
 
 
 def _reserve_sums(
-    k: KernelWriter, tokens: int, columns: int, first: Expr, group: list[tuple[int, Contraction, Matrix]]
+    k: KernelWriter, tokens: int, columns: int, first: Expr, group: list[tuple[int, Contraction, Matrix]], parts: int
 ) -> str:
-    """Sums of a pass; their C++ name. Streamed matrices leave one part of each sum a warp."""
-    by_columns = group[0][2].by_columns
-    parts, rows = 1 if by_columns else WARPS, _padded(tokens, by_columns)
+    """Sums of a pass, each of so many parts; their C++ name."""
+    rows = _padded(tokens, group[0][2].by_columns)
     size = len(group) * parts * rows * columns
     name = f"@sums{group[0][0]}"
     pointer = k.reserve(name, size, (build.const(size),), (build.const(1),))
@@ -173,6 +186,12 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
         pitch = -(-size // ROW_GRAIN) * ROW_GRAIN + ROW_SHIFT
     shape, strides = (build.const(rows), build.const(pitch)), (build.const(pitch), build.const(1))
     name, before = f"@x{number}", k.scratch
+    source = next((i for i in k.use.inputs if k.kernel.operands[i].name == stored(c.x).attr), -1)
+    blocks = 1
+    if source >= 0:
+        blocks = _blocks(tokens, size, halves)
+        pitch = size // blocks + (ROW_SHIFT if tokens > 1 else 0)
+        shape, strides = (build.const(rows), build.const(pitch)), (build.const(pitch), build.const(1))
     if halves == 2:
         pointer = k.reserve_halves(name, rows * pitch, shape, strides, matrix.dtype)
         ready = f"{pointer}.at"
@@ -180,14 +199,16 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
         plain = c.x.dtype if c.x.dtype in (DType.BF16, DType.F16) else DType.F32
         pointer = ready = k.reserve(name, rows * pitch, shape, strides, matrix.dtype if halves else plain)
     made = Pass(
-        tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, k.scratch == before, pitch, halves
-    )
+        tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, k.scratch == before, pitch, halves,
+        pointer, source, blocks,
+    )  # fmt: skip
+    if source >= 0:
+        if blocks == 1:
+            k.direct[source] = _copy(k, made)
+        return made
     if pitch != size or not c.var.args[0].is_const:
         k.body.items.append(f"clear({ready}, {max(halves, 1) * rows * pitch});")
         k.body.items.append(SYNC)
-    elif halves == 2 and tokens == 1 and (operand := _copied(k, c)) is not None:
-        k.direct[operand] = pointer
-        return made
     inner = Steps(full(c.var), size)
     home = Block(k.body)
     write_shared_store(k.writer, home, [*k.steps(outer), inner], name, (offset(outer), c.var), c.x, trusted=True)
@@ -195,16 +216,19 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
     return made
 
 
-def _copied(k: KernelWriter, c: Contraction) -> int | None:
-    """The operand that the inputs are, if staging may put it where they go: all of it, and nothing else reads it."""
-    x, size = stored(c.x), maximum(c.var.args[0])
-    if x.op is not Op.LOAD or x.dtype is not DType.F32:
-        return None
-    number = next(i for i, o in enumerate(k.kernel.operands) if o.name == x.attr)
-    elsewhere = [k.nest.body, *k.nest.index, *(o.x for o in k.nest.contractions if o.x is not c.x)]
-    if k.memory_is(x, c.var) and not any(e.attr == x.attr for root in elsewhere for e in loads(root)):
-        return next((s.operand for s in k.use.staged if s.operand == number and s.most == size), None)
-    return None
+def _blocks(tokens: int, size: int, halves: int) -> int:
+    """Into how many equal blocks inputs are cut along the contraction, to be in shared memory one after the other."""
+    for blocks in range(1, size // ROW_GRAIN + 1):
+        if tokens * (size // blocks + ROW_SHIFT) * 2 * halves <= INPUTS_MOST and size % (blocks * ROW_GRAIN) == 0:
+            return blocks
+    return 1
+
+
+def _copy(k: KernelWriter, p: Pass, block: str = "") -> str:
+    """The call that copies inputs as they are, or a block of them."""
+    tokens, size = most(k.axes[:-1]), maximum(p.contraction.var.args[0])
+    start = f"{k.reached(p.source)} + task.spans[{2 * k.slot(p.source)}]{block}"
+    return f"stage_rows<{tokens}, {p.size}, {size}>({p.place}, {p.pitch}, {start});"
 
 
 def _open_block(k: KernelWriter, parent: Block, columns: int, first: Expr) -> Block:
@@ -225,14 +249,18 @@ def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: s
     size = bare(k.writer.value(k.writer.memory.lower(p.contraction.var.args[0]), k.body))
     storage = CUDA.storage[p.matrices[0].dtype]
     given = f"{p.ready}, {p.pitch}, {size}, block_end - block"
+    memory, shape = "Shared" if p.shared else "Global", f"{storage}, {tokens}, {len(p.matrices)}, {columns}"
+    if p.halves:
+        call = f"linear<{shape}, {p.halves}, {p.size}, {memory}>(stages, {p.ready}, {p.pitch}, block_end - block, {sums}"
+        if p.blocks == 1:
+            block.items.append(f"{call});")
+            return
+        loop = Block(block, f"for (int part = 0; part < {p.blocks}; ++part)", build.var("part", p.blocks))
+        loop.items += [SYNC, _copy(k, p, f" + part * {p.size}"), "staged();", f"{call}, part != 0);"]
+        block.items.append(loop)
+        return
     if not p.matrices[0].by_columns:
-        memory = "Shared" if p.shared else "Global"
-        shape = f"{storage}, {tokens}, {len(p.matrices)}, {columns}"
-        if p.halves:
-            line = f"linear<{shape}, {p.halves}, {size}, {memory}>(stages, {p.ready}, {p.pitch}, block_end - block, {sums});"
-        else:
-            line = f"linear_plain<{shape}, {memory}>(stages, {given}, {sums});"
-        block.items.append(line)
+        block.items.append(f"linear_plain<{shape}, {memory}>(stages, {given}, {sums});")
         return
     count = WARPS * _together(tokens) * columns
     partial = k.reserve(f"@partial{p.numbers[0]}", count, (build.const(count),), (build.const(1),))
@@ -264,8 +292,14 @@ def _stream(k: KernelWriter, passes: list[Pass], columns: int) -> list[str]:
         storage = CUDA.storage[p.matrices[0].dtype]
         pitch = p.matrices[0].column
         size = bare(k.writer.value(k.writer.memory.lower(p.contraction.var.args[0]), root))
+        home = loop
+        if p.blocks > 1:
+            home = Block(loop, f"for (int part = 0; part < {p.blocks}; ++part)", build.var("part", p.blocks))
+            loop.items.append(home)
         for m in p.matrices:
             start = f"{_start(k, m, root)} + block * {pitch}"
-            loop.items.append(f"producer.rows<{storage}>({start}, {pitch}, {size}, block_end - block);")
+            start = f"{start} + part * {p.size}" if p.blocks > 1 else start
+            length = p.size if p.blocks > 1 else size
+            home.items.append(f"producer.rows<{storage}>({start}, {pitch}, {length}, block_end - block);")
     root.items.append(loop)
     return list(root.lines(1))

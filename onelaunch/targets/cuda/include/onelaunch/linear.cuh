@@ -1,37 +1,22 @@
 // Products with matrices in the layout [out, in], streamed through the ring: out[t][n] = sum over k of x[t][k] w[n][k].
 //
-// A stage holds a chunk of 8 rows. All computing warps share it: warp i takes 32 elements of every 256, of all 8 rows, in
-// which lane 4 r + q holds 8 neighbouring ones of row r. So a stage is eaten at once however few there are, and what the
-// warps hold in the end are parts of the same sums, which the epilogue adds in order: nothing depends on timing.
+// A stage holds a chunk of 8 rows. `kAlong` computing warps share it: warp i of them takes 32 elements of every
+// 32 * kAlong, of all 8 rows, in which lane 4 r + q holds 8 neighbouring ones of row r. What they hold in the end are parts
+// of the same sums, which the epilogue adds in order: nothing depends on timing. With few tokens all 8 warps share every
+// stage, which is then eaten at once however few there are; with many, their parts would take too much memory, and teams
+// of fewer warps take stages in turn.
 #pragma once
 
+#include "halves.cuh"
 #include "ring.cuh"
 #include "tensor.cuh"
 
 namespace onelaunch {
 
 inline constexpr int kWarpStep = 4 * kVector;  // elements of each row that a warp takes at once
-inline constexpr int kBlockStep = kWarps * kWarpStep;
 
-// An input that a 16-bit type cannot hold, as the sum of two that it can: 16 bits of mantissa for bf16. The second half
-// lies `distance` elements behind the first.
-template <class W>
-struct Halves {
-  W* at;
-  int64_t distance;
-
-  struct Place {
-    W* at;
-    int64_t distance;
-    __device__ __forceinline__ void operator=(float value) const {
-      const W half = from_float<W>(value);
-      at[0] = half;
-      at[distance] = from_float<W>(value - to_float(half));
-    }
-  };
-  __device__ __forceinline__ Place operator[](int64_t i) const { return {at + i, distance}; }
-  __device__ __forceinline__ Halves operator+(int64_t i) const { return {at + i, distance}; }
-};
+// Warps that share a stage.
+__device__ constexpr int warps_along(int tokens) { return tokens <= 4 ? 8 : tokens <= 8 ? 4 : tokens <= 16 ? 2 : 1; }
 
 namespace detail {
 
@@ -85,8 +70,8 @@ struct Sums {
         }
   }
 
-  // to[token][row], tokens `pitch` apart.
-  __device__ __forceinline__ void store(float* to, int pitch) const {
+  // to[token][row], tokens `pitch` apart, in addition to what is there if `more`.
+  __device__ __forceinline__ void store(float* to, int pitch, bool more) const {
     const int token = lane_of_warp() / 4, row = lane_of_warp() % 4 * 2;
 #pragma unroll
     for (int tile = 0; tile < Part::kTiles; ++tile)
@@ -95,7 +80,7 @@ struct Sums {
         const int t = tile * 16 + token + i / 2 * 8;
         float sum = parts[0][tile][i] + parts[1][tile][i];
         if constexpr (Part::kBeside) sum += parts[0][tile][i ^ 2] + parts[1][tile][i ^ 2];
-        if (t < kTokens) to[t * pitch + row + i % 2] = sum;
+        if (t < kTokens) to[t * pitch + row + i % 2] = more ? to[t * pitch + row + i % 2] + sum : sum;
       }
   }
 };
@@ -104,6 +89,7 @@ struct Sums {
 // Any length of the contraction.
 template <class W, int kTokens>
 struct PlainSums {
+  static constexpr int kStep = kWarps * kWarpStep;
   float parts[kTokens];
 
   __device__ __forceinline__ void clear() {
@@ -114,7 +100,7 @@ struct PlainSums {
   template <class X>
   __device__ __forceinline__ void add(const W* w, int w_pitch, const X* x, int x_pitch, int length) {
     const int row = lane_of_warp() / 4, first = warp_of_block() * kWarpStep + lane_of_warp() % 4 * kVector;
-    for (int k = first; k < length; k += kBlockStep) {
+    for (int k = first; k < length; k += kStep) {
       Raw<W> raw;
       raw.load(w + row * w_pitch + k);
       float weights[kVector];
@@ -144,55 +130,79 @@ struct PlainSums {
 
 }  // namespace detail
 
-// Columns [0, columns) of every matrix; `columns` <= kColumns. sums[matrix][warp][token][column]: the warps' parts. x has
-// rows `x_pitch` apart and is of the type of the weights, or Halves of it (`kHalves` 2). All computing warps call it; a
-// barrier must follow before the result is read, and one must precede it after the last result was read.
+// Columns [0, columns) of every matrix; `columns` <= kColumns. sums[matrix][warp of kAlong][token][column]: the warps'
+// parts, in addition to what is there if `more`. x has rows `x_pitch` apart and is of the type of the weights, or Halves of
+// it (`kHalves` 2). All computing warps call it; a barrier must follow before the result is read, and one must precede it
+// after the last result was read.
 //
 // A warp needs the same part of x for all rows of weights: it stays in registers if they hold it.
 template <class W, int kTokens, int kMatrices, int kColumns, int kHalves, int kSize, class Memory, int kStages>
-__device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int x_pitch, int columns, float* sums) {
+__device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int x_pitch, int columns, float* sums,
+                                       bool more = false) {
   using Part = detail::Fragment<W, kTokens, kHalves>;
   constexpr Cut<W> cut(kSize);
-  constexpr int kSteps = (cut.chunk + kBlockStep - 1) / kBlockStep;
-  constexpr bool kResident = cut.chunks * kSteps * Part::kWords <= 64;
+  constexpr int kAlong = warps_along(kTokens), kTeams = kWarps / kAlong, kStep = kAlong * kWarpStep;
+  constexpr int kSteps = (cut.chunk + kStep - 1) / kStep, kBatch = kSteps < 4 ? kSteps : 4;
+  constexpr bool kResident = cut.chunks * kSteps * Part::kWords <= 48;
   constexpr int kKept = kResident ? cut.chunks : 1;
   Memory::assume(x);
   Shared::assume(sums);
-  const int row = lane_of_warp() / 4, first = warp_of_block() * kWarpStep + lane_of_warp() % 4 * kVector;
+  const int along = warp_of_block() % kAlong, team = warp_of_block() / kAlong;
+  const int row = lane_of_warp() / 4, first = along * kWarpStep + lane_of_warp() % 4 * kVector;
   const auto inside = [&](int c, int s) {
-    return (s + 1) * kBlockStep <= cut.length(c, kSize) || first + s * kBlockStep < cut.length(c, kSize);
+    return (s + 1) * kStep <= cut.length(c, kSize) || first + s * kStep < cut.length(c, kSize);
   };
   Part own[kKept][kResident ? kSteps : 1];
-  const auto take = [&](Part& to, int c, int s) {
-    to.load(x + c * cut.chunk + first + s * kBlockStep, x_pitch, inside(c, s));
-  };
+  const auto take = [&](Part& to, int c, int s) { to.load(x + c * cut.chunk + first + s * kStep, x_pitch, inside(c, s)); };
   if constexpr (kResident) {
 #pragma unroll
     for (int c = 0; c < cut.chunks; ++c)
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) take(own[c][s], c, s);
   }
+  int turn = 0;  // whose team's the next rows are
 #pragma unroll 1
   for (int m = 0; m < kMatrices; ++m) {
 #pragma unroll 1
     for (int column = 0; column < columns; column += kRowsOfStage) {
+      const bool mine = turn == team;
+      turn = turn + 1 == kTeams ? 0 : turn + 1;
+      if (!mine) {
+#pragma unroll 1
+        for (int c = 0; c < cut.chunks; ++c) {
+          stages.wait();
+          stages.release();
+        }
+        continue;
+      }
       detail::Sums<W, kTokens, kHalves> found;
       found.clear();
       const auto add = [&](int c) {
-        const W* const rows = reinterpret_cast<const W*>(stages.wait());
+        const W* const rows = reinterpret_cast<const W*>(stages.wait()) + row * cut.chunk + first;
         Shared::assume(rows);
-        Raw<W> weights[kSteps];
+        const auto multiply = [&](int batch) {
+          Raw<W> weights[kBatch];
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) weights[s].load_if(rows + row * cut.chunk + first + s * kBlockStep, inside(c, s));
-        stages.release();
+          for (int i = 0; i < kBatch; ++i)
+            weights[i].load_if(rows + (batch + i) * kStep, batch + i < kSteps && inside(c, batch + i));
+          if (batch + kBatch >= kSteps) stages.release();
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) {
-          if constexpr (kResident) {
-            found.add(weights[s], own[c][s]);
-          } else {
-            take(own[0][0], c, s);
-            found.add(weights[s], own[0][0]);
+          for (int i = 0; i < kBatch; ++i) {
+            if (batch + i >= kSteps) break;
+            if constexpr (kResident) {
+              found.add(weights[i], own[c][batch + i]);
+            } else {
+              take(own[0][0], c, batch + i);
+              found.add(weights[i], own[0][0]);
+            }
           }
+        };
+        if constexpr (kResident) {
+#pragma unroll
+          for (int batch = 0; batch < kSteps; batch += kBatch) multiply(batch);
+        } else {
+#pragma unroll 1
+          for (int batch = 0; batch < kSteps; batch += kBatch) multiply(batch);
         }
       };
       if constexpr (kResident) {
@@ -202,7 +212,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
 #pragma unroll 1
         for (int c = 0; c < cut.chunks; ++c) add(c);
       }
-      found.store(sums + (m * kWarps + warp_of_block()) * kTokens * kColumns + column, kColumns);
+      found.store(sums + (m * kAlong + along) * kTokens * kColumns + column, kColumns, more);
     }
   }
 }
