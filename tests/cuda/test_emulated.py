@@ -87,6 +87,6 @@ def test_an_abort_leaves_a_clean_slate():
         ids[1] = 7
         report = emulated.launch(pointers, symbols, seed)
         assert (report.status, report.fault.value, report.fault.size) == (2, 7, 7)
-        assert not emulated.memory["events"].any() and not emulated.memory["control"][:3].any()
+        assert not emulated.memory.parts["events"].any() and not emulated.memory.parts["control"][:3].any()
         ids[1] = 0
         assert emulated.launch(pointers, symbols, seed).status == 0

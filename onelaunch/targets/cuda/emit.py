@@ -94,12 +94,18 @@ class Source:
         functions = [f for code in self.kernels for f in (code.stream, code.run) if f]
         text = "\n".join(functions)
         needed = dict.fromkeys(h for call, h in _HEADERS.items() if re.search(rf"\b{re.escape(call)}", text))
-        includes = "".join(f'#include "onelaunch/{h}.cuh"\n' for h in ("engine", "scalar", *needed))
+        includes = "".join(f'#include "onelaunch/{h}.cuh"\n' for h in (self.engine, "scalar", *needed))
         return "\n".join(
-            [f"{includes}\nnamespace onelaunch {{\n", self.shape.text(), *(f"{f}\n" for f in functions), self._switch()]
+            [f"{includes}\nnamespace onelaunch {{\n", self.shape.text(), *(f"{f}\n" for f in functions), self.entries()]
         )
 
-    def _switch(self) -> str:
+    @property
+    def engine(self) -> str:
+        """The header that runs kernels."""
+        return "engine"
+
+    def entries(self) -> str:
+        """What can be launched, and how it comes to the kernels; ends the namespace."""
         run = "".join(
             f"      case {n}: return run_{n}(launch, task, scratch, stages);\n" for n in range(len(self.kernels))
         )
@@ -132,25 +138,35 @@ def generate(program: Program, architecture: Architecture = TESTED) -> Source:
     """The source of all kernels of ``program``. Raises CompilerError for a program larger than a launch can carry, or
     kernels that need more shared memory than the architecture has.
     """
+    codes, flow = write_kernels(program)
+    return Source(codes, shape_of(program, codes, flow, len(program.buffers), STAGES_MOST, architecture), flow)
+
+
+def write_kernels(program: Program) -> tuple[tuple[Code, ...], Dataflow]:
+    """The functions of all kernels, and how tasks get what they read."""
     tiles = tiles_of(program)
     symbols = [s.name for s in program.symbols]
     constant = constant_operands(program)
     flow = dataflow(program)
-    codes = tuple(
+    return tuple(
         KernelWriter(i, kernel, symbols, tiles[i], constant[i], flow.uses[i]).write()
         for i, kernel in enumerate(program.kernels)
-    )
-    return Source(codes, _shape(program, codes, flow, architecture), flow)
+    ), flow
 
 
-def _shape(program: Program, codes: tuple[Code, ...], flow: Dataflow, architecture: Architecture) -> Shape:
+def shape_of(
+    program: Program, codes: tuple[Code, ...], flow: Dataflow, buffers: int, stages: int, architecture: Architecture
+) -> Shape:
+    """The sizes of a program's source whose launches carry so many addresses, with so many stages if they fit. Raises
+    CompilerError as ``generate`` does.
+    """
     shared = max((c.shared for c in codes), default=0)
     shape = Shape(
         operands=max((len(k.operands) for k in program.kernels), default=1) or 1,
         vars=max((len(k.nest.vars) for k in program.kernels), default=1) or 1,
         spans=max((len(u.staged) for u in flow.uses), default=1) or 1,
         symbols=len(program.symbols) or 1,
-        buffers=len(program.buffers) or 1,
+        buffers=buffers or 1,
         stages=0,
         shared=shared,
         scratch=-(-max((c.scratch for c in codes), default=0) // ALIGNMENT) * ALIGNMENT,
@@ -162,7 +178,7 @@ def _shape(program: Program, codes: tuple[Code, ...], flow: Dataflow, architectu
         )
     if any(high >= 2**31 for t in program.tasks for _, high in t.tile):
         raise CompilerError(f"{program.name} has a loop of 2^31 steps or more, which task records do not hold")
-    stages = min(STAGES_MOST, (architecture.shared - shape.block_bytes - shared) // STAGE_BYTES)
+    stages = min(stages, (architecture.shared - shape.block_bytes - shared) // STAGE_BYTES)
     if stages < STAGES_LEAST:
         raise CompilerError(
             f"{program.name} needs {shared:,} bytes of shared memory for its kernels; {architecture.name} leaves "

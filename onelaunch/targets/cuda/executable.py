@@ -16,15 +16,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from onelaunch.errors import LaunchError
 from onelaunch.program.program import Program
-from onelaunch.program.program import Role
-from onelaunch.targets.cuda.dataflow import Dataflow
-from onelaunch.targets.cuda.emit import Shape
+from onelaunch.targets.cuda.emit import Source
 from onelaunch.targets.cuda.loaded import Loaded
 from onelaunch.targets.cuda.records import Report
 
@@ -37,12 +34,13 @@ class CudaExecutable:
 
     device_type = "cuda"
 
-    def __init__(self, program: Program, shape: Shape, flow: Dataflow, cubin: bytes) -> None:
-        self.program, self.shape, self.flow = program, shape, flow
+    def __init__(self, program: Program, source: Source, cubin: bytes, loader: type[Loaded] = Loaded) -> None:
+        """``loader``: what ``source`` was written for."""
+        self.program = program
+        self._source, self._loader = source, loader
         self.device: int | None = None
         self._cubin = cubin
         self._loaded: dict[int, Loaded] = {}
-        self._outer = [i for i, b in enumerate(program.buffers) if b.role is not Role.WORKSPACE]
         self._patience = int(PATIENCE * 1e9)
         self._lock = threading.Lock()
 
@@ -51,12 +49,7 @@ class CudaExecutable:
         with self._lock:
             loaded = self.load()
             self._raise_pending(loaded)
-            parameters: Any = loaded.parameters
-            buffers = parameters.buffers
-            for i in self._outer:
-                buffers[i] = pointers[i]
-            parameters.symbols[: len(symbols)] = list(symbols)
-            parameters.patience = self._patience
+            loaded.give(pointers, symbols, self._patience)
             loaded.launch()
 
     def load(self) -> Loaded:
@@ -64,7 +57,7 @@ class CudaExecutable:
         index = torch.cuda.current_device() if self.device is None else self.device
         found = self._loaded.get(index)
         if found is None:
-            found = self._loaded[index] = Loaded(self.program, self.shape, self.flow, self._cubin, index)
+            found = self._loaded[index] = self._loader(self.program, self._source, self._cubin, index)
         return found
 
     def synchronize(self) -> None:

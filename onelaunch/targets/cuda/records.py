@@ -48,7 +48,7 @@ _POINTERS = (*TABLES, "events", "control", "report", "stamps", "scratch")
 def launch_type(shape: Shape) -> type[ctypes.Structure]:
     """The parameters of a launch (task.cuh: LaunchOf)."""
     fields = (
-        *((n, pointer) for n in _POINTERS), ("patience", i64), ("n_events", u32), ("unused", u32),
+        *((n, pointer) for n in _POINTERS), ("patience", i64), ("n_events", u32), ("last", u32),
         ("flagged", pointer), ("n_flagged", u64),
         ("symbols", i64 * shape.symbols), ("buffers", pointer * shape.buffers),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The CUDA target: generated CUDA C++, compiled by NVRTC, run as one cooperative launch."""
+"""The CUDA target: generated CUDA C++, compiled by NVRTC, run as one cooperative launch, or as one launch an op."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from onelaunch.targets.cuda import compiler
 from onelaunch.targets.cuda import device
 from onelaunch.targets.cuda.emit import generate
 from onelaunch.targets.cuda.executable import CudaExecutable
+from onelaunch.targets.cuda.loaded import Loaded
+from onelaunch.targets.cuda.loaded_ops import LoadedOps
+from onelaunch.targets.cuda.ops import generate as generate_ops
 
 MOST_WORKERS = 1024
 
 
 class CudaTarget:
-    """See ``onelaunch.targets.base.Target``."""
+    """See ``onelaunch.targets.base.Target``. ``launch``: "one", or "graph" for one launch an op."""
 
     name = "cuda"
+
+    def __init__(self, launch: str = "one") -> None:
+        self.launch = launch
 
     def machine(self, workers: int | None = None) -> Machine:
         """The current GPU (without one: the tested card) with ``workers`` blocks, by default one a multiprocessor."""
@@ -44,5 +50,6 @@ class CudaTarget:
         if (reason := device.reason_against()) is not None:
             raise CompilerError(f"target 'cuda' is not available: {reason}; use target='cpu'")
         architecture = device.architecture_of()
-        source = generate(program, architecture)
-        return CudaExecutable(program, source.shape, source.flow, compiler.build(source.text(), folder, architecture.name))
+        source = (generate_ops if self.launch == "graph" else generate)(program, architecture)
+        cubin = compiler.build(source.text(), folder, architecture.name)
+        return CudaExecutable(program, source, cubin, LoadedOps if self.launch == "graph" else Loaded)

@@ -1,10 +1,13 @@
-// The scheduler, and one launch of the program that is included: emulate(launch, blocks, shared bytes, seed, steps).
+// The scheduler, and one launch of the program that is included: emulate(entry, launch, blocks, shared bytes, seed, steps).
+// ENTRIES are its entry points, of blocks of BLOCK threads.
 #include PROGRAM
 
 namespace emulator {
 
 World world;
-constexpr unsigned kWarps = onelaunch::kBlock / 32;
+constexpr unsigned kBlock = BLOCK, kWarps = kBlock / 32;
+static void (*const entries[])(onelaunch::Launch) = {ENTRIES};
+static void (*entry)(onelaunch::Launch);
 
 void yield() {
   Fiber* const self = world.current;
@@ -68,13 +71,14 @@ static int run(uint64_t steps) {
 }  // namespace emulator
 
 // 0: the launch ended; 1: it had not after so many steps. Every fourth warp or so is slow.
-extern "C" int emulate(const onelaunch::Launch* launch, unsigned blocks, unsigned shared, uint64_t seed,
+extern "C" int emulate(unsigned number, const onelaunch::Launch* launch, unsigned blocks, unsigned shared, uint64_t seed,
                        uint64_t steps) {
   using namespace emulator;
   world = World();
+  entry = entries[number];
   world.random.seed(seed);
   world.blocks_of_grid = blocks;
-  world.body = [](const void* p) { onelaunch_program(*static_cast<const onelaunch::Launch*>(p)); };
+  world.body = [](const void* p) { entry(*static_cast<const onelaunch::Launch*>(p)); };
   world.argument = launch;
   for (unsigned w = 0; w < kWarps * blocks; ++w) world.speed.push_back(world.random() % 4 ? 1.0 : 0.02);
   for (unsigned b = 0; b < blocks; ++b) {
@@ -82,10 +86,10 @@ extern "C" int emulate(const onelaunch::Launch* launch, unsigned blocks, unsigne
     block->index = {b};
     block->memory.reset(new (std::align_val_t(128)) char[shared]);
     std::memset(block->memory.get(), 0xFF, shared);  // NaN
-    block->all.size = onelaunch::kBlock;
+    block->all.size = kBlock;
     block->computing.size = onelaunch::kThreads;
-    block->warps.assign(onelaunch::kBlock / 32, Group{32});
-    for (unsigned t = 0; t < onelaunch::kBlock; ++t) {
+    block->warps.assign(kWarps, Group{32});
+    for (unsigned t = 0; t < kBlock; ++t) {
       auto fiber = std::make_unique<Fiber>();
       constexpr size_t kStack = 64 << 10;
       fiber->stack.reset(new char[kStack]);

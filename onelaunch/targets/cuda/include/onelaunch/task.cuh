@@ -69,7 +69,7 @@ struct LaunchOf {
   Stamp* stamps;                 // one a task, or null
   char* scratch;                 // Shape::kScratch bytes a worker
   int64_t patience;              // nanoseconds that a wait may take
-  uint32_t n_events, unused;
+  uint32_t n_events, last;       // last: the program ends with this launch (op.cuh)
   uint32_t* flagged;             // memory of values with flags
   uint64_t n_flagged;            // their number
   int64_t symbols[Shape::kSymbols];
