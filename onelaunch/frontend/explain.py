@@ -46,10 +46,11 @@ class GraphExplanation:
         if self.wrapped:
             lines.append(f"  every call passes through AOTAutograd's wrapper: {self.wrapped}")
         for program, numbers in zip(self.programs, self.stats, strict=True):
+            workers = _many(len(program.queues), "worker") if numbers.launch == "one" else "a launch for each op"
             lines.append(
                 f"  {program.name}: {_many(len(program.ops), 'op')}, {_many(numbers.tasks, 'task')}, "
                 f"{_many(numbers.events, 'event')}, {_many(len(program.kernels), 'kernel')}, "
-                f"{_many(len(program.queues), 'worker')}; streams {_bytes(numbers.weight_bytes)} of weights, "
+                f"{workers}; streams {_bytes(numbers.weight_bytes)} of weights, "
                 f"workspace {_bytes(numbers.workspace_bytes)}; "
                 f"{'from the cache' if numbers.cache_hit else f'built in {numbers.compile_seconds:.2f} s'}"
             )

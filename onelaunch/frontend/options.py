@@ -13,6 +13,7 @@ from onelaunch.errors import OptionError
 log = logging.getLogger(__name__)
 
 TARGETS = ("auto", "cpu", "cuda", "reference")
+LAUNCHES = ("one", "graph")
 FALLBACKS = ("torch", "error")
 
 
@@ -22,6 +23,7 @@ class Options:
 
     target: str = "auto"  # what programs run on; auto: where the arguments are
     workers: int | None = None  # None: the target's default
+    launch: str = "one"  # of a program on a GPU; graph: one an op, to be captured in a CUDA graph
     fallback: str = "torch"  # what to do with an op that cannot be lowered: leave it to torch, or raise
     check: bool = True  # refuse a program whose certificate fails
     cache: bool = True  # keep compiled programs on disk
@@ -89,6 +91,7 @@ def _folder(name: str, value: object) -> Path | None:
 _READERS: dict[str, Any] = {
     "target": _one_of(*TARGETS),
     "workers": _workers,
+    "launch": _one_of(*LAUNCHES),
     "fallback": _one_of(*FALLBACKS),
     "check": _switch,
     "cache": _switch,

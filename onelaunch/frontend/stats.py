@@ -26,6 +26,7 @@ class ProgramStats:
     compile_seconds: float
     cache_hit: bool
     fallbacks: int  # ops of the same graph that stayed in torch
+    launch: str = "one"  # Options.launch
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,4 +81,5 @@ def _of_program(program: Program, segment: Segment, fallbacks: int) -> ProgramSt
         compile_seconds=segment.compile_seconds,
         cache_hit=segment.cache_hit,
         fallbacks=fallbacks,
+        launch=getattr(segment, "launch", "one"),
     )

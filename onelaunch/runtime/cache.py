@@ -41,10 +41,11 @@ def _open(folder: Path | None) -> Cache | None:
 
 def settings(options: Options) -> tuple[str, ...]:
     """Everything besides the graph that decides what is compiled: onelaunch itself, torch, target, machine, options."""
-    target = select(options.target)
+    target = select(options.target, options.launch)
     machine = dataclasses.astuple(target.machine(options.workers))
     return (
-        source_hash(), torch.__version__, target.name, target.fingerprint(), repr(machine), options.fallback,
+        source_hash(), torch.__version__, target.name, target.fingerprint(), repr(machine), options.launch,
+        options.fallback,
     )  # fmt: skip
 
 

@@ -64,6 +64,11 @@ class CompiledSegment:
         return sum(self.seconds.values())
 
     @property
+    def launch(self) -> str:
+        """How programs run: as one launch, or op by op in a graph."""
+        return self.maker.options.launch
+
+    @property
     def bindings(self) -> tuple[Binding, ...]:
         """The programs made so far, each with what it is called through."""
         return tuple(self._bindings.values())

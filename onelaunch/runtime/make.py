@@ -53,7 +53,7 @@ class Maker:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.target: Target = select(options.target)
+        self.target: Target = select(options.target, options.launch)
         self.machine = self.target.machine(options.workers)
         self.cache: Cache | None = caches.of(options)
 

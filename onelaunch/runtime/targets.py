@@ -18,17 +18,23 @@ NAMES = ("auto", "cpu", "cuda", "reference")
 
 
 @functools.cache
-def select(name: str = "auto") -> Target:
-    """The target called ``name``. ``auto``: the CPU where there is a C++ compiler, otherwise the reference target,
-    after a warning (arguments on a GPU make it ``cuda`` before: ``resolve``). Raises OptionError for an unknown name,
-    CompilerError for ``cpu`` and ``cuda`` without a compiler.
+def select(name: str = "auto", launch: str = "one") -> Target:
+    """The target called ``name``, which runs programs as ``launch`` says. ``auto``: the CPU where there is a C++
+    compiler, otherwise the reference target, after a warning (arguments on a GPU make it ``cuda`` before: ``resolve``).
+    Raises OptionError for an unknown name, or one that ``launch`` is not for, CompilerError for ``cpu`` and ``cuda``
+    without a compiler.
     """
     if name not in NAMES:
         raise OptionError(f"unknown target {name!r}; accepted: {', '.join(NAMES)}")
+    if name == "cuda":
+        return _cuda(launch)
+    if launch != "one":
+        raise OptionError(
+            f"option 'launch' is {launch!r} with target {name!r}; accepted: 'one', because only target 'cuda' has "
+            f"launches of single ops"
+        )
     if name == "reference":
         return _reference()
-    if name == "cuda":
-        return _cuda()
     try:
         return _cpu()
     except CompilerError as error:
@@ -61,10 +67,10 @@ def reason_against_cuda(index: int | None = None) -> str | None:
     return reason
 
 
-def _cuda() -> Target:
+def _cuda(launch: str) -> Target:
     from onelaunch.targets.cuda.target import CudaTarget
 
-    target = CudaTarget()
+    target = CudaTarget(launch)
     target.fingerprint()  # asks NVRTC
     return target
 

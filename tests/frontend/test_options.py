@@ -24,6 +24,7 @@ def test_values():
         ({"target": "tpu"}, "'target' is 'tpu'; accepted: auto, cpu, cuda, reference"),
         ({"workers": 0}, "'workers' is 0; accepted: a positive integer"),
         ({"workers": True}, "'workers' is True"),
+        ({"launch": "two"}, "'launch' is 'two'; accepted: one, graph"),
         ({"fallback": "eager"}, "accepted: torch, error"),
         ({"cache": "no"}, "accepted: True, False"),
         ({"cache_dir": ""}, "accepted: a path"),

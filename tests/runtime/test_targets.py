@@ -28,6 +28,12 @@ def test_by_name():
         targets.select("gpu")
 
 
+@pytest.mark.parametrize("name", ["auto", "cpu", "reference"])
+def test_launches_of_single_ops_are_for_gpus(name):
+    with pytest.raises(OptionError, match=f"'launch' is 'graph' with target '{name}'; accepted: 'one', because only"):
+        targets.select(name, "graph")
+
+
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setattr(targets, "_cpu", no_compiler)
     with caplog.at_level(logging.WARNING):
