@@ -21,9 +21,9 @@ def folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="onelaunch-cuda-"))
 
 
-def build(program: Program) -> CudaExecutable:
+def build(program: Program, launch: str = "one") -> CudaExecutable:
     made = Path(tempfile.mkdtemp(dir=folder()))
-    executable = CudaTarget().build(program, made)
+    executable = CudaTarget(launch).build(program, made)
     executable.set_deadline(5.0)
     return executable
 
@@ -59,8 +59,8 @@ def _flat(t: torch.Tensor) -> torch.Tensor:
 class OnGpu:
     """An executable that is given addresses of CPU tensors' memory by ``tests.programs.run``: see ``hold``."""
 
-    def __init__(self, program: Program) -> None:
-        self.program, self.executable = program, build(program)
+    def __init__(self, program: Program, launch: str = "one") -> None:
+        self.program, self.executable = program, build(program, launch)
 
     def launch(self, pointers: Sequence[int], symbols: Sequence[int]) -> None:
         import ctypes

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("gpu")]
 class Step:
     """A program with arguments of its own in GPU memory."""
 
-    def __init__(self, program: Program, given=None) -> None:
-        self.program, self.executable = program, on_gpu.build(program)
+    def __init__(self, program: Program, given=None, launch: str = "one") -> None:
+        self.program, self.executable = program, on_gpu.build(program, launch)
         self.memory = [t.cuda() for t in P.tensors(program, given)]
         self.symbols = [s.maximum for s in program.symbols]
 

@@ -74,11 +74,13 @@ def counted() -> Iterator[Counts]:
             found.tasks, found.events = len(segment.programs[-1].tasks), len(segment.programs[-1].events)
 
 
-def compiled(target: str, *, dynamic: bool | None = None, whole: bool = True, partly: bool = False) -> Compile:
+def compiled(
+    target: str, *, dynamic: bool | None = None, whole: bool = True, partly: bool = False, launch: str = "one"
+) -> Compile:
     """How the direct form compiles a model for ``target``. ``whole``: as one graph; ``partly``: with fallbacks."""
 
     def make(model: torch.nn.Module) -> Callable[..., Any]:
-        settings = {"target": target, **_options(partly)}
+        settings = {"target": target, "launch": launch, **_options(partly)}
         return torch.compile(model, backend=backend_module.backend, fullgraph=whole, dynamic=dynamic, options=settings)
 
     return make
