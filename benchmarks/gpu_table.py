@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.gpu_peers import ABSENT
+from benchmarks.gpu_peers import OPS
 from benchmarks.gpu_peers import OURS
 from benchmarks.gpu_peers import VLLM
 
 COLUMNS = (
-    "model", "batch", "context", "layers us", "share", VLLM, "of ours", "step us", "share", "Inductor", "of ours",
-    "eager", "of ours", "of eager's error", "right",
+    "model", "batch", "context", "layers us", "share", VLLM, "of ours", "step us", "share", OPS, "of ours",
+    "Inductor", "of ours", "eager", "of ours", "of eager's error", "right",
 )  # fmt: skip
 
 
@@ -27,14 +27,13 @@ def markdown(result: dict[str, Any]) -> str:
     lines += ["", "Did not run:", "", *failures] if failures else []
     rates = [row["bytes_per_second"] / 1e9 for row in result["rows"] if "bytes_per_second" in row]
     lines += ["", f"Read bandwidth beside these rows: {min(rates):,.0f} to {max(rates):,.0f} GB/s."] if rates else []
-    lines += ["", *(f"Not measured: {peer}: {reason}." for peer, reason in ABSENT.items()), ""]
-    return "\n".join([*lines, *_runs(result["runs"])]) + "\n"
+    return "\n".join([*lines, "", *_runs(result["runs"])]) + "\n"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     peers = row["peers"]
     found = [row["model"], str(row["batch"]), str(row["context"])]
-    for part, others in (("layers", (VLLM,)), ("step", ("Inductor", "eager"))):
+    for part, others in (("layers", (VLLM,)), ("step", (OPS, "Inductor", "eager"))):
         ours = _time(peers.get(OURS), part)
         found += [_number(ours), _share(row, part, ours)]
         for other in others:

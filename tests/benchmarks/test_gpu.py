@@ -148,7 +148,7 @@ def test_the_file_and_its_table(tmp_path, monkeypatch):
     sizes = {"bytes": {"layers": 10**8, "step": 2 * 10**8}, "bytes_per_second": 4e12}
     path = gpu_result.add("sample", run(), [row(1, **peers) | sizes])
     text = gpu_table.markdown(json.loads(path.read_text()))
-    assert "| M | 1 | 178 | 50 | 50% | 75 | 1.50 | 100 | 50% | – | – | – | – | 0.60 | yes |" in text
+    assert "| M | 1 | 178 | 50 | 50% | 75 | 1.50 | 100 | 50% | – | – | – | – | – | – | 0.60 | yes |" in text
     assert "- M, batch 1, context 178, Inductor: no" in text
     assert "Read bandwidth beside these rows: 4,000 to 4,000 GB/s." in text
     assert "A GPU (driver 1.2); torch 2.11. Commit abc: `one`." in text
@@ -178,7 +178,7 @@ def test_the_grid_has_every_row_once_and_fits_the_gpu():
 def test_the_grid_runs_what_is_missing_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(result, "FOLDER", tmp_path)
     monkeypatch.setattr(gpu_grid.Job, "command", lambda job, given: ["sh", "-c", f"test {job.batches[0]} != 8"])
-    full = {peer: {} for peer in ("onelaunch", "eager", "Inductor", "vLLM")}
+    full = {peer: {} for peer in ("onelaunch", "op by op", "eager", "Inductor", "vLLM")}
     gpu_result.add("sample", run(), [row(1, **full) | {"model": "Qwen3-8B"}, row(2, **full) | {"model": "Qwen3-8B"}])
     stored = gpu_grid._stored("sample")
     one, two, eight = (gpu_grid.Job("8b", (n,), (178,), ("onelaunch",)) for n in (1, 4, 8))
