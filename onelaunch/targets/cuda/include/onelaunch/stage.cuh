@@ -21,21 +21,21 @@ __device__ __forceinline__ bool is_written(const Quad& q, uint32_t flag) {
 // Where values go: as they are, or as inputs of a product (linear.cuh).
 __device__ __forceinline__ void put(float* to, uint32_t vector, const Quad& q) { reinterpret_cast<Quad*>(to)[vector] = q; }
 
-struct alignas(8) Four {
+struct alignas(8) FourHalves {
   uint16_t values[4];
 };
 template <class W>
 __device__ __forceinline__ void put(W* to, uint32_t vector, const Quad& q) {
   const uint32_t words[4] = {q.x, q.y, q.z, q.w};
-  Four four;
+  FourHalves four;
 #pragma unroll
   for (int n = 0; n < 4; ++n) four.values[n] = from_float<W>(__uint_as_float(words[n])).bits;
-  reinterpret_cast<Four*>(to)[vector] = four;
+  reinterpret_cast<FourHalves*>(to)[vector] = four;
 }
 template <class W>
 __device__ __forceinline__ void put(const Halves<W>& to, uint32_t vector, const Quad& q) {
   const uint32_t words[4] = {q.x, q.y, q.z, q.w};
-  Four first, second;
+  FourHalves first, second;
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
     const float value = __uint_as_float(words[n]);
@@ -43,8 +43,8 @@ __device__ __forceinline__ void put(const Halves<W>& to, uint32_t vector, const 
     first.values[n] = half.bits;
     second.values[n] = from_float<W>(value - to_float(half)).bits;
   }
-  reinterpret_cast<Four*>(to.at)[vector] = first;
-  reinterpret_cast<Four*>(to.at + to.distance)[vector] = second;
+  reinterpret_cast<FourHalves*>(to.at)[vector] = first;
+  reinterpret_cast<FourHalves*>(to.at + to.distance)[vector] = second;
 }
 
 // Looks at vectors 0 to `vectors` - 1, from[place(i)], until they are written, and puts them where they go.
