@@ -14,7 +14,6 @@ from onelaunch.graph import build
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import substitute
-from onelaunch.graph.expr import walk
 from onelaunch.graph.graph import Graph
 from onelaunch.graph.graph import Node
 from onelaunch.graph.graph import Value
@@ -72,6 +71,6 @@ def _stored(node: Node, base: Value, place: tuple[Expr, ...], key: Expr) -> tupl
             return None
     if at is None or at.op is Op.VAR or not set(nest.vars) == set(mapping) or any(key in p.free for p in mapping.values()):
         return None
-    if any(e.attr == base.name for e in nest.loads()) or any(e.op is Op.REDUCE for e in walk(nest.body)):
+    if any(e.attr == base.name for e in nest.loads()):
         return None
     return substitute(at, mapping), substitute(nest.body, mapping)

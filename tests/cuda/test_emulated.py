@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from onelaunch.check import check
 from onelaunch.errors import CompilerError
 from onelaunch.graph.dtype import DType
+from onelaunch.program import machine as machines
 from onelaunch.targets.cpu import compiler as cpu_compiler
 from onelaunch.targets.cuda import compiler
+from onelaunch.targets.cuda import linear
+from onelaunch.targets.cuda.dataflow import dataflow
+from onelaunch.targets.cuda.emit import generate
+from onelaunch.transform import compile_graph
 from tests import programs as P
 from tests.cpu.codegen_run import one_kernel
 from tests.cpu.test_codegen_linear import close
@@ -18,6 +26,8 @@ from tests.cuda.emulate import STEPS
 from tests.cuda.emulate import Emulated
 from tests.cuda.emulate import Stopped
 from tests.cuda.emulate import aligned
+from tests.transform import test_forward
+from tests.transform.graphs import graph_of
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +52,7 @@ def launch(emulated, tensors, seed, steps=STEPS):
     assert report.status == 0
 
 
-@pytest.mark.parametrize(("columns", "size", "tile", "tokens"), [(88, 1100, 88, 1), (32, 2080, 16, 3), (40, 9, 8, 1), (16, 300, 16, 20)])
+@pytest.mark.parametrize(("columns", "size", "tile", "tokens"), [(88, 1100, 88, 1), (32, 2080, 16, 3), (40, 9, 8, 1), (48, 300, 48, 7), (80, 300, 80, 12), (80, 300, 80, 20)])
 def test_products(columns, size, tile, tokens):
     program, tensors, w = product(columns, size, tile, 2, tokens)
     emulated = Emulated(program)
@@ -90,3 +100,37 @@ def test_an_abort_leaves_a_clean_slate():
         assert not emulated.memory.parts["events"].any() and not emulated.memory.parts["control"][:3].any()
         ids[1] = 0
         assert emulated.launch(pointers, symbols, seed).status == 0
+
+
+@pytest.mark.parametrize(("batch", "position"), [(1, 0), (1, 70), (3, 37)])
+def test_a_step_whose_newest_position_is_not_read_from_the_cache(batch, position):
+    """Products, attention and the store of a key and a value, with flags between them."""
+    given = test_forward.inputs(batch, torch.bfloat16, position)
+    machine = dataclasses.replace(machines.cuda(3), attend_parts=2, position=1000.0)
+    program = compile_graph(graph_of(test_forward.step, *given, weights=(1, 2, 3)), machine, verified=True)
+    check(program)
+    assert dataflow(program).places, "values have flags"
+    emulated, named = Emulated(program), {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}
+    for _ in range(3):
+        got, want = P.run(program, named, executable=emulated), P.run(program, named)
+        for key in want:
+            torch.testing.assert_close(got[key].float(), want[key].float(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(("tokens", "most", "blocks"), [(1, 72 << 10, 1), (7, 72 << 10, 1), (7, 3 << 10, 2), (20, 4 << 10, 4)])
+def test_inputs_in_blocks_of_the_contraction(monkeypatch, tokens, most, blocks):
+    """A product of what another has written: copied straight to where it is multiplied, in blocks where it is large."""
+    monkeypatch.setattr(linear, "INPUTS_MOST", most)
+
+    def chain(x, first, second):
+        return (x @ first.T) @ second.T
+
+    torch.manual_seed(0)
+    given = [torch.randn(n).bfloat16() / 8 for n in ((tokens, 64), (256, 64), (24, 256))]
+    program = compile_graph(graph_of(chain, *given, weights=(1, 2)), machines.cuda(2), verified=True)
+    text = generate(program).text()
+    assert "stage_rows<" in text and (f"part < {blocks}" in text) == (blocks > 1)
+    emulated, named = Emulated(program), {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}
+    got, want = P.run(program, named, executable=emulated), P.run(program, named)
+    for key in want:
+        torch.testing.assert_close(got[key].float(), want[key].float(), rtol=2e-2, atol=2e-2)

@@ -50,7 +50,8 @@ namespace onelaunch {
 
 struct Shape {
   static constexpr int kOperands = 4, kVars = 2, kSymbols = 1;
-  static constexpr int kBuffers = 4, kStages = 10, kShared = 768;
+  static constexpr int kSpans = 1;
+  static constexpr int kBuffers = 4, kStages = 6, kShared = 1664;
   static constexpr uint64_t kScratch = 0;
 };
 using Launch = LaunchOf<Shape>;
@@ -58,59 +59,69 @@ using Task = TaskOf<Shape>;
 using Ring = Stages<Shape::kStages>;
 using Source = Producer<Shape::kStages>;
 static_assert(sizeof(Task) == 128, "records.py packs this layout");
-static_assert(sizeof(Launch) == 128, "records.py packs this layout");
+static_assert(sizeof(Launch) == 144, "records.py packs this layout");
 static_assert(sizeof(Block<Shape>) <= 4096, "shared memory holds it");
 
 __device__ __forceinline__ void stream_0(const Launch& launch, const Task& task, Source& producer) {
-  const float* const w = operand<const float>(launch, task, 2);
+  const auto w = operand<const float>(launch, task, 2);
   const int64_t low1 = task.tile[2];
   const int64_t high1 = task.tile[3];
-  for (int64_t block = low1; block < high1; block += 16) {
-    const int64_t block_end = minimum(block + 16, high1);
-    const float* const matrices0[] = {w + block * 72};
-    producer.rows(matrices0, 72, 72, block_end - block);
+  if (const int64_t block = low1, block_end = high1; block < block_end) {
+    producer.rows<float>(w + block * 72, 72, 72, block_end - block);
   }
 }
 
-__device__ __noinline__ void run_0(const Launch& launch, const Task& task, const Scratch& scratch, Ring& stages) {
-  const float* const x = operand<const float>(launch, task, 0);
-  const float* const g = operand<const float>(launch, task, 1);
-  float* const y = operand<float>(launch, task, 3);
+__device__ __forceinline__ void run_0(const Launch& launch, const Task& task, const Scratch& scratch, Ring& stages) {
+  const auto x = operand<const float>(launch, task, 0);
+  const auto g = operand<const float>(launch, task, 1);
+  const auto y = operand<float>(launch, task, 3);
   const int64_t low1 = task.tile[2];
   const int64_t high1 = task.tile[3];
-  float* const sums0 = reinterpret_cast<float*>(scratch.shared + 0);
-  float* const x0 = reinterpret_cast<float*>(scratch.shared + 128);
+  float* const x0 = reinterpret_cast<float*>(scratch.shared + 0);
+  float* const sums0 = reinterpret_cast<float*>(scratch.shared + 640);
+  scratch.begin();
   for (int64_t i0 = 0; i0 < 2; ++i0) {
+    const uint32_t step0 = thread_of_block();
     const int64_t t0 = i0 * 72;
-    auto* const p0 = x + t0;
+    const auto p0 = x + t0;
     float s0 = 0.0f;
-    for (int64_t q = 0 + thread_of_block(); q < 72; q += kThreads) {
-      const float t1 = p0[q];
-      s0 += t1 * t1;
+    for (uint32_t turn0 = 0; turn0 < 1; ++turn0) {
+      const int64_t q = turn0 * kThreads + thread_of_block();
+      if (q < 72) {
+        const float t1 = p0[q];
+        s0 += t1 * t1;
+      }
     }
     s0 = reduce_block<Sum>(s0, *scratch.exchange);
     const float t2 = rsqrt((s0 * 0.013888889f) + 1e-05f);
-    auto* const p1 = x0 + t0;
-    for (int64_t r = thread_of_block(); r < 72; r += kThreads) {
+    const auto p1 = x0 + t0;
+    if (step0 < 72u) {
+      const int64_t r = step0;
       p1[r] = (p0[r] * t2) * g[r];
     }
   }
   sync_block();
-  for (int64_t block = low1; block < high1; block += 16) {
-    const int64_t block_end = minimum(block + 16, high1);
-    linear<float, 2, 1, 1, 16, Shared>(stages, x0, 72, 72, block_end - block, sums0);
+  if (const int64_t block = low1, block_end = high1; block < block_end) {
+    linear_plain<float, 2, 1, 16, Shared>(stages, x0, 72, 72, block_end - block, sums0);
     sync_block();
     const uint32_t count0 = steps(block, block_end);
+    const uint32_t step1 = thread_of_block();
     const int64_t t3 = -block;
-    for (uint32_t step0 = thread_of_block(); step0 < 2u * count0; step0 += kThreads) {
-      const int64_t i1 = block + (step0 % count0);
-      const uint32_t left0 = step0 / count0;
+    if (step1 < 2u * count0) {
+      const int64_t i1 = block + (step1 % count0);
+      const uint32_t left0 = step1 / count0;
       const int64_t i01 = left0;
-      auto* const p2 = sums0 + (i01 * 16) + t3;
-      auto* const p3 = y + i01 * 40;
-      p3[i1] = p2[i1] + 1.0f;
+      const auto p2 = sums0 + (i01 * 16) + t3;
+      const auto p3 = sums0 + ((i01 * 16) + t3) + 32;
+      const auto p4 = sums0 + ((i01 * 16) + t3) + 64;
+      const auto p5 = sums0 + ((i01 * 16) + t3) + 96;
+      const auto p6 = sums0 + ((i01 * 16) + t3) + 128;
+      const auto p7 = sums0 + ((i01 * 16) + t3) + 160;
+      const auto p8 = sums0 + ((i01 * 16) + t3) + 192;
+      const auto p9 = sums0 + ((i01 * 16) + t3) + 224;
+      const auto p10 = y + i01 * 40;
+      p10[i1] = (((((((p2[i1] + p3[i1]) + p4[i1]) + p5[i1]) + p6[i1]) + p7[i1]) + p8[i1]) + p9[i1]) + 1.0f;
     }
-    sync_block();
   }
 }
 
@@ -140,8 +151,8 @@ extern "C" __global__ void __launch_bounds__(onelaunch::kBlock, 1)
 
 def test_a_record_holds_what_the_task_says():
     program = P.mlp(workers=3)
-    shape = generate(program).shape
-    tables = records.Tables(program, shape)
+    made = generate(program)
+    shape, tables = made.shape, records.Tables(program, made.shape, made.flow)
     words = tables.records.reshape(len(program.tasks), shape.record_words)
     order = [n for q in program.queues for n in q]
     assert list(words[:, 1]) == order
@@ -154,6 +165,8 @@ def test_a_record_holds_what_the_task_says():
         assert row[22 : 22 + len(task.operands)].tolist() == list(task.operands)
         bounds = 22 + shape.operands
         assert row[bounds : bounds + 2 * len(task.tile)].tolist() == [b for span in task.tile for b in span]
+        spans, first = made.flow.spans[number], bounds + 2 * shape.vars
+        assert row[first : first + 2 * len(spans)].tolist() == [n for span in spans for n in span]
     assert tables.queues.tolist() == np.cumsum([0, *map(len, program.queues)]).tolist()
     packed, starts = tables.packed()
     assert all(start % 256 == 0 for start in starts.values()), starts
@@ -165,7 +178,8 @@ def test_long_lists_go_to_tables():
     program = P.mlp(workers=2)
     task = dataclasses.replace(program.tasks[0], waits=tuple((0, n) for n in range(9)), signals=(0,) * 6)
     program = dataclasses.replace(program, tasks=(task, *program.tasks[1:]))
-    tables = records.Tables(program, generate(program).shape)
+    made = generate(program)
+    tables = records.Tables(program, made.shape, made.flow)
     assert tables.waits.tolist() == [w for n in range(4, 9) for w in (0, n, program.events[0].total)]
     assert tables.signals.tolist() == [0, 0]
 
@@ -184,7 +198,7 @@ def test_streamed_early_only_what_nobody_writes():
 def test_more_buffers_than_a_launch_carries_are_refused():
     program = P.chain()
     more = tuple(Buffer(f"x{n}", P.F32, (), (), Role.INPUT, 10 + n) for n in range(5000))
-    with pytest.raises(CompilerError, match="a launch carries 4084 of both"):
+    with pytest.raises(CompilerError, match="a launch carries 4082 of both"):
         generate(dataclasses.replace(program, buffers=(*program.buffers, *more)))
 
 

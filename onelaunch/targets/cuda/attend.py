@@ -37,6 +37,8 @@ from onelaunch.targets.source.loops import ALONE
 from onelaunch.targets.source.loops import Loop
 from onelaunch.targets.source.matrix import STREAMED
 from onelaunch.targets.source.matrix import stored
+from onelaunch.targets.source.newest import Newest
+from onelaunch.targets.source.newest import split_newest
 from onelaunch.targets.source.nests import close
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import lower_store
@@ -66,16 +68,19 @@ class Rows:
 
 def write_attend(k: KernelWriter) -> None:
     """Writes the kernel's body."""
-    a = k.nest.attention
-    assert a is not None, "an Attend kernel without attention"
+    assert k.nest.attention is not None, "an Attend kernel without attention"
+    a, newest = split_newest(k.nest.attention)
     rows = _keys_and_values(k, a)
+    if rows is None or any(r.computed for r in rows):
+        a, newest = k.nest.attention, None
     if rows is None:
         if a.part is not None:
             raise CompilerError("attention over computed keys and values is too large to be evaluated part by part")
         k.writer.memory.results[build.acc(0)] = k.writer.memory.lower(plain(a))
         return k.write_epilogue(k.body, k.steps())
     memory = k.writer.memory
-    shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan, a.part) if e is not None]
+    apart = () if newest is None else (newest.at, newest.key, newest.value)
+    shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan, a.part, *apart) if e is not None]
     axis, size = sharing(k.axes[:-1], k.tiles, shared, QUERIES_MOST)
     blocks = [k.body]
     for other in k.axes[:-1]:
@@ -83,7 +88,7 @@ def write_attend(k: KernelWriter) -> None:
             blocks.append(open_loop(k.writer, blocks[-1], other.loop()))
     if axis is not None:
         blocks.append(open_group(k.writer, blocks[-1], axis, size))
-    _write_group(k, a, rows, blocks[-1], axis, size)
+    _write_group(k, a, newest, rows, blocks[-1], axis, size)
     for inner, outer in zip(reversed(blocks[1:]), reversed(blocks[:-1]), strict=True):
         outer.items.append(inner)
     return None
@@ -131,8 +136,9 @@ def _in_place(k: KernelWriter, e: Expr, key: Expr, element: Expr, low: Expr) -> 
 
 
 def _write_group(
-    k: KernelWriter, a: Attention, rows: tuple[Rows, Rows], block: Block, axis: Axis | None, size: int
-) -> None:
+    k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Rows, Rows], block: Block, axis: Axis | None,
+    size: int,
+) -> None:  # fmt: skip
     """The range of positions, one call of ``attend``, the nest's body from its result."""
     d, writer = k.axes[-1], k.writer
     width, values = maximum(a.head.args[0]), d.most
@@ -153,14 +159,15 @@ def _write_group(
     begin, end = _write_range(k, a, block)
     for r in rows:
         _evaluate(k, r, block, begin, end)
-    fill = _write_queries(k, a, block, members, row)
+    last = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
+    fill = _write_queries(k, a, newest, block, members, row)
     score = _write_score(k, a, block, axis)
     cache = writer.fresh("cache", numbered=False)
     keys, data = (f"{_start(k, r, block)}, {r.stride}" for r in rows)
     block.items.append(f"const Cache<{rows[0].type}, {rows[1].type}> {cache} = {{{keys}, {data}}};")
     how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
     call = f"attend<{size}, {width}, {value_size}, {how}>"
-    block.items.append(f"{call}({fill}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts});")
+    block.items.append(f"{call}({fill}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts}{last});")
     address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
     writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
     home = Block(block)
@@ -168,7 +175,33 @@ def _write_group(
     block.items += [home, SYNC]
 
 
-def _write_queries(k: KernelWriter, a: Attention, block: Block, members: list[Steps], row: Expr) -> str:
+def _reserve_newest(
+    k: KernelWriter, newest: Newest, rows: tuple[Rows, Rows], block: Block, widths: tuple[int, int]
+) -> str:
+    """Memory for a key and a value as the cache would hold them; the C++ text of attend.cuh's Newest."""
+    names = []
+    for name, r, width in zip(("@newest_key", "@newest_value"), rows, widths, strict=True):
+        dtype = next(d for d, storage in CUDA.storage.items() if storage == r.type)
+        names.append(k.reserve(name, width, (build.const(width),), (build.const(1),), dtype))
+    at = k.writer.memory.lower(newest.at)
+    k.writer.count((at,))
+    return f"Newest<{rows[0].type}, {rows[1].type}>{{{bare(k.writer.value(at, block))}, {names[0]}, {names[1]}}}"
+
+
+def _write_newest(k: KernelWriter, a: Attention, newest: Newest, body: Block) -> None:
+    """Evaluates the newest key and value."""
+    d = k.axes[-1]
+    width = maximum(k.writer.memory.places["@newest_value"].operand.shape[0])
+    values = Steps(Loop(d.variable, d.low, build.add(d.low, build.const(width)), (0, width - 1)), width)
+    head = Steps(full(a.head), maximum(a.head.args[0]))
+    write_shared_store(k.writer, body, [head], "@newest_key", (a.head,), newest.key, trusted=True)
+    index = build.sub(d.variable, d.low)
+    write_shared_store(k.writer, body, [values], "@newest_value", (index,), newest.value, trusted=True)
+
+
+def _write_queries(
+    k: KernelWriter, a: Attention, newest: Newest | None, block: Block, members: list[Steps], row: Expr
+) -> str:
     """What writes the queries to shared memory, as a lambda: ``attend`` calls it while the first keys are on their way.
 
     A thread takes the same elements of all queries, so that what they share is computed once (a rotation's angles), but
@@ -189,6 +222,8 @@ def _write_queries(k: KernelWriter, a: Attention, block: Block, members: list[St
         writer.count((made.address, made.value))
         made.write(writer, inner, (made.address, made.value), ())
         close(inner, body)
+    if newest is not None:
+        _write_newest(k, a, newest, body)
     block.items.append(body)
     return name
 

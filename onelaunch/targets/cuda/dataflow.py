@@ -25,6 +25,7 @@ from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.program.program import Task
 from onelaunch.targets.source.matrix import stored
+from onelaunch.targets.source.newest import split_newest
 
 STAGED_MOST = 56 * 1024  # bytes of a product's operands in shared memory
 STAGED_OTHERS = 16 * 1024  # bytes of any other kernel's
@@ -175,9 +176,8 @@ def _copied(kernel: Kernel) -> Iterator[int]:
     nest = kernel.nest
     kept = {e.attr for c in nest.contractions for e in loads(c.w)} | {nest.target}
     if nest.attention is not None:
-        kept |= {e.attr for part in (nest.attention.k, nest.attention.v) for e in loads(part)}
-        kept |= set() if nest.attention.scan is None else {e.attr for e in loads(nest.attention.scan)}
-        kept |= {e.attr for e in loads(nest.attention.score)}
+        cached, _ = split_newest(nest.attention)
+        kept |= {e.attr for part in (cached.k, cached.v) for e in loads(part)}
     return (i for i, o in enumerate(kernel.operands) if o.name not in kept)
 
 

@@ -81,14 +81,14 @@ class CudaExecutable:
         return self.load().trace()
 
     def times(self) -> list[tuple[int, int, int]]:
-        """(arrived, began, signalled) of every task of the last launch since ``trace``, for which this waits; they are
-        forgotten then.
+        """(arrived, began, ended) of every task of the last launch since ``trace``, for which this waits; they are
+        forgotten then. A task begins when it has all it waits for; its signal is told while the next one runs.
         """
         stamps = self.trace()
         self.synchronize()
         rows = stamps[: len(self.program.tasks)].tolist()
         stamps.zero_()
-        return [(arrived, began, signalled) for arrived, began, _, signalled in rows]
+        return [(arrived, began, ended) for arrived, began, ended, _ in rows]
 
     def _raise_pending(self, loaded: Loaded) -> None:
         if (report := loaded.take_report()) is not None:

@@ -22,7 +22,7 @@ from onelaunch.targets.cuda.records import Report
 from onelaunch.targets.cuda.records import Tables
 from onelaunch.targets.cuda.records import launch_type
 
-THREADS = 352  # of a block (engine.cuh: kBlock)
+THREADS = 384  # of a block (engine.cuh: kBlock)
 
 
 class Loaded:

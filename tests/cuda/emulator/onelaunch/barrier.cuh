@@ -20,6 +20,10 @@ inline void settle(State& s) {
 }
 
 inline void sync_block() { emulator::meet(emulator::world.current->block->computing); }
+template <int kRegisters>
+inline void give_registers() {}
+template <int kRegisters>
+inline void take_registers() {}
 inline char* shared_memory() { return emulator::world.current->block->memory.get(); }
 inline void init(Barrier& barrier, uint32_t arrivals) {
   state(barrier) = {0, uint8_t(arrivals), uint8_t(arrivals), 0};

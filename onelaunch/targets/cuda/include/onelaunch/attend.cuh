@@ -67,18 +67,63 @@ __device__ __forceinline__ void merge_parts(const WarpParts<Q, kValue>& parts, f
 
 }  // namespace detail
 
+// A position whose key and value are not in the cache but in shared memory, as the cache would hold them.
+template <class K, class V>
+struct Newest {
+  int64_t at;
+  const K* key;
+  const V* value;
+};
+struct NoNewest {};
+
+namespace detail {
+
+// Adds the newest position to what warp 0 has left, a warp a query.
+template <int Q, int kKey, int kValue, class K, class V, class Score>
+__device__ __forceinline__ void add_newest(const float* queries, const Newest<K, V>& newest, const Score& score,
+                                           const WarpParts<Q, kValue>& parts) {
+#pragma unroll 1
+  for (int q = warp_of_block(); q < Q; q += kWarps) {
+    float dot = 0.0f;
+#pragma unroll
+    for (int d = lane_of_warp(); d < kKey; d += kLanes) dot = fmaf(queries[q * kKey + d], to_float(newest.key[d]), dot);
+    const float found = score(q, newest.at, reduce_warp<Sum>(dot));
+    float peak = parts.peak(0, q);
+    __syncwarp();  // all have read it
+    const float factor = raise(peak, found), weight = exponential(found - base_of(peak));
+    for (int d = lane_of_warp(); d < kValue; d += kLanes) {
+      float& value = parts.values(0, q)[d];
+      value = fmaf(value, factor, weight == 0.0f ? 0.0f : weight * to_float(newest.value[d]));
+    }
+    if (lane_of_warp() == 0) {
+      parts.peak(0, q) = peak;
+      parts.weight(0, q) = fmaf(parts.weight(0, q), factor, weight);
+    }
+  }
+}
+
+}  // namespace detail
+
 // out[q * kWide + d] for every query, kWide = kValue, or kValue + 2 for an unfinished one. score(q, s, dot) is the score
 // of query q at position s (scale, soft cap, mask, bias). prepare() writes the queries, Q rows of kKey floats, to
-// `queries` in shared memory; the first keys and values are on their way meanwhile. `partial` holds
-// WarpParts<Q, kValue>::kFloats. All computing threads call it; it ends with a barrier.
-template <int Q, int kKey, int kValue, Finish kFinish, class K, class V, class Prepare, class Score>
+// `queries` in shared memory; the first keys and values are on their way to L2 meanwhile. `partial` holds
+// WarpParts<Q, kValue>::kFloats. `newest`: what lies in the cache at its position is not looked at; prepare() writes it
+// too. All computing threads call it; it ends with a barrier.
+template <int Q, int kKey, int kValue, Finish kFinish, class K, class V, class Prepare, class Score, class Last = NoNewest>
 __device__ __forceinline__ void attend(const Prepare& prepare, const float* queries, const Cache<K, V>& cache,
-                                       int64_t begin, int64_t end, const Score& score, float* out, float* partial) {
+                                       int64_t begin, int64_t end, const Score& scored, float* out, float* partial,
+                                       const Last& newest = {}) {
+  constexpr bool kHasNewest = !__is_same(Last, NoNewest);
   const detail::WarpParts<Q, kValue> parts = {partial};
+  const auto score = [&](int q, int64_t position, float dot) -> float {
+    if constexpr (kHasNewest)
+      if (position == newest.at) return -float_limits<float>::infinity();
+    return scored(q, position, dot);
+  };
   if constexpr (detail::kFitsTensorCores<kKey, kValue, K, V>) {
     const bool aligned = cache.is_aligned();
     detail::TensorPass<Q, kKey, kValue, K, V> pass(cache, begin, end);
-    if (aligned) pass.fetch();
+    if (aligned) pass.announce();
     prepare();
     sync_block();
     if (aligned) pass.run(queries, score, parts);
@@ -89,6 +134,10 @@ __device__ __forceinline__ void attend(const Prepare& prepare, const float* quer
     detail::attend_by_lanes<detail::Heads<kKey, kValue>::kQueries, kKey, kValue>(queries, cache, begin, end, score, parts);
   }
   sync_block();
+  if constexpr (kHasNewest) {
+    if (begin <= newest.at && newest.at < end) detail::add_newest<Q, kKey, kValue>(queries, newest, scored, parts);
+    sync_block();
+  }
   detail::merge_parts<Q, kValue, kFinish>(parts, out);
   sync_block();
 }

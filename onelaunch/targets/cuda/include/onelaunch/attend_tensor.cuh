@@ -68,16 +68,16 @@ struct TensorPass {
     values_from = cache.values + begin * value_stride + row * kVector;
   }
 
-  // Asks for the first keys and values, which run() takes.
-  __device__ __forceinline__ void fetch() {
-    fetch_keys(first());
-    if constexpr (kNarrow) fetch_values(first());
-#pragma unroll
-    for (int n = 1; n < kAhead; ++n) prefetch(first() + n * kStep);
+  // Has the first keys and values brought to L2. Not to registers yet: what is computed before run() needs these.
+  __device__ __forceinline__ void announce() const {
+#pragma unroll 1
+    for (int n = 0; n < kAhead; ++n) prefetch(first() + n * kStep);
   }
 
   template <class Score>
   __device__ __forceinline__ void run(const float* queries, const Score& score, const WarpParts<Q, kValue>& parts) {
+    fetch_keys(first());
+    if constexpr (kNarrow) fetch_values(first());
     if constexpr (kNarrow) {  // now, while keys are still on their way
 #pragma unroll
       for (int v = 0; v < kKeyVectors; ++v)

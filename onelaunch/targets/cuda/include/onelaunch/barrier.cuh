@@ -16,6 +16,16 @@ __device__ __forceinline__ void sync_block() {
   asm volatile("bar.sync %0, %1;" ::"n"(kComputing), "n"(kThreads) : "memory");
 }
 
+// From now on a thread has so many registers: four neighbouring warps give some away, or take what others have given.
+template <int kRegisters>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
 // The block's dynamic shared memory.
 __device__ __forceinline__ char* shared_memory() {
   extern __shared__ __align__(128) char memory[];

@@ -23,7 +23,10 @@
 namespace onelaunch {
 
 inline constexpr int kProducer = kWarps, kPoller = kWarps + 1, kSignaller = kWarps + 2;  // numbers of these warps
-inline constexpr int kBlock = (kWarps + 3) * kLanes;
+inline constexpr int kBlock = (kWarps + 4) * kLanes;  // one warp more does nothing: registers are given to four at once
+
+// Registers of a thread: of 168 at the start, those that do not compute give most away.
+inline constexpr int kComputing = 208, kOthers = 88;
 
 // A block's shared memory besides the ring and the kernels' scratch.
 template <class Shape>
@@ -280,14 +283,15 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
   if (threadIdx.x == 0) prepare(launch, block);
   __syncthreads();
   const int warp = warp_of_block();
-  if (warp < kWarps)
+  if (warp < kWarps) {
+    take_registers<kComputing>();
     compute<Kernels>(launch, block, ring, shared, tasks);
-  else if (warp == kProducer)
-    produce<Kernels>(launch, block, ring, first, tasks);
-  else if (warp == kPoller)
-    approve(launch, block, tasks);
-  else
-    announce(launch, block, tasks);
+  } else {
+    give_registers<kOthers>();
+    if (warp == kProducer) produce<Kernels>(launch, block, ring, first, tasks);
+    if (warp == kPoller) approve(launch, block, tasks);
+    if (warp == kSignaller) announce(launch, block, tasks);
+  }
   __syncthreads();
   leave(launch, block);
 }

@@ -150,6 +150,7 @@ struct Producer {
       return outstanding == kStages || in_flight + wanted > (*computed == task ? kInFlight : kInFlightAhead);
     };
     while (outstanding != 0 && full()) retire();
+    __syncwarp();  // a lane still looking for an item would miss it, were its stage filled again
     return true;
   }
 

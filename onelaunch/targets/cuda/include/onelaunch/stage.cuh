@@ -12,7 +12,7 @@ namespace detail {
 
 inline constexpr uint32_t kQuad = 4;          // words of a vector
 inline constexpr uint32_t kNear = 2048;       // words that all threads may look for at once without disturbing others
-inline constexpr uint32_t kTogether = 16;     // vectors that a thread asks for before it looks at the first, at most
+inline constexpr uint32_t kTogether = 8;      // vectors that a thread asks for before it looks at the first, at most
 
 __device__ __forceinline__ bool is_written(const Quad& q, uint32_t flag) {
   return (((q.x ^ flag) | (q.y ^ flag) | (q.z ^ flag) | (q.w ^ flag)) & 1) == 0;
@@ -21,21 +21,21 @@ __device__ __forceinline__ bool is_written(const Quad& q, uint32_t flag) {
 // Where values go: as they are, or as inputs of a product (linear.cuh).
 __device__ __forceinline__ void put(float* to, uint32_t vector, const Quad& q) { reinterpret_cast<Quad*>(to)[vector] = q; }
 
-struct alignas(8) FourHalves {
+struct alignas(8) Packed {
   uint16_t values[4];
 };
 template <class W>
 __device__ __forceinline__ void put(W* to, uint32_t vector, const Quad& q) {
   const uint32_t words[4] = {q.x, q.y, q.z, q.w};
-  FourHalves four;
+  Packed packed;
 #pragma unroll
-  for (int n = 0; n < 4; ++n) four.values[n] = from_float<W>(__uint_as_float(words[n])).bits;
-  reinterpret_cast<FourHalves*>(to)[vector] = four;
+  for (int n = 0; n < 4; ++n) packed.values[n] = from_float<W>(__uint_as_float(words[n])).bits;
+  reinterpret_cast<Packed*>(to)[vector] = packed;
 }
 template <class W>
 __device__ __forceinline__ void put(const Halves<W>& to, uint32_t vector, const Quad& q) {
   const uint32_t words[4] = {q.x, q.y, q.z, q.w};
-  FourHalves first, second;
+  Packed first, second;
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
     const float value = __uint_as_float(words[n]);
@@ -43,8 +43,8 @@ __device__ __forceinline__ void put(const Halves<W>& to, uint32_t vector, const 
     first.values[n] = half.bits;
     second.values[n] = from_float<W>(value - to_float(half)).bits;
   }
-  reinterpret_cast<FourHalves*>(to.at)[vector] = first;
-  reinterpret_cast<FourHalves*>(to.at + to.distance)[vector] = second;
+  reinterpret_cast<Packed*>(to.at)[vector] = first;
+  reinterpret_cast<Packed*>(to.at + to.distance)[vector] = second;
 }
 
 // Looks at vectors 0 to `vectors` - 1, from[place(i)], until they are written, and puts them where they go.
