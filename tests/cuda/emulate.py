@@ -40,10 +40,19 @@ class Stopped(Exception):
     """The launch had not ended after so many steps of the scheduler."""
 
 
+class Grid(ctypes.Structure):
+    """A launch, as the emulator takes it (emulator/device.h)."""
+
+    _fields_ = (
+        ("launch", ctypes.c_void_p), ("entry", ctypes.c_uint), ("blocks", ctypes.c_uint), ("shared", ctypes.c_uint),
+        ("overlaps", ctypes.c_uint), ("saying", ctypes.c_uint), ("running", ctypes.c_uint),
+    )  # fmt: skip
+
+
 def compiled(
     text: str, headers: Mapping[str, str] | None = None, entries: Sequence[str] = (ENTRY,), block: str = "kBlock"
 ) -> Emulate:
-    """Generated source for a CPU: emulate(entry, launch, blocks, shared bytes, seed, steps), 0 where the launch ended.
+    """Generated source for a CPU: emulate(launches, their number, seed, steps), 0 where they ended.
     ``headers``: texts in place of those of the target; ``block``: the header's name for the threads of a block.
     """
     folder = Path(tempfile.mkdtemp(prefix="onelaunch-emulated-"))
@@ -62,9 +71,7 @@ def compiled(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
     emulate = ctypes.CDLL(str(library)).emulate
-    emulate.argtypes = [
-        ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint64, ctypes.c_uint64
-    ]  # fmt: skip
+    emulate.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64, ctypes.c_uint64]
     shutil.rmtree(folder)
     return emulate
 
@@ -120,7 +127,8 @@ class Emulated:
                 launch.buffers[i] = pointer
         launch.symbols[: len(symbols)] = list(symbols)
         shared = self.shape.stages * STAGE_BYTES + self.shape.shared + self.shape.block_bytes
-        if self._emulate(0, ctypes.addressof(launch), len(self.program.queues), shared, seed, steps):
+        grid = Grid(ctypes.addressof(launch), 0, len(self.program.queues), shared)
+        if self._emulate(ctypes.byref(grid), 1, seed, steps):
             raise Stopped(f"seed {seed}")
         return self.memory.take_report()
 
@@ -128,11 +136,11 @@ class Emulated:
 class EmulatedOps:
     """The same, as a launch for each op."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, headers: Mapping[str, str] | None = None) -> None:
         self.program, self.source = program, ops.generate(program)
         self.launches = ops.launches_of(program)
         names = [ops.entry(n) for n in range(len(program.kernels))]
-        self._emulate = compiled(self.source.text(), entries=names, block="kOpBlock")
+        self._emulate = compiled(self.source.text(), headers, names, "kOpBlock")
         shape, tables = self.source.shape, ops.tables_of(program, self.source)
         blocks = max(len(launch.tasks) for launch in self.launches)
         self.memory = Memory(program, tables, shape.scratch * blocks, self.source.flow)
@@ -144,10 +152,12 @@ class EmulatedOps:
     ) -> records.Report:
         """All launches of the program; what was reported. Raises Stopped."""
         self.parameters.give(pointers, symbols)
-        for launch, parameters in zip(self.launches, self.parameters.all, strict=True):
-            shared, at = self.source.shared_of(launch.kernel), ctypes.addressof(parameters)
-            if self._emulate(launch.kernel, at, len(launch.tasks), shared, seed, steps):
-                raise Stopped(f"seed {seed}, {self.program.ops[self.program.tasks[launch.tasks[0]].op]}")
+        grids = (Grid * len(self.launches))()
+        for i, (launch, parameters) in enumerate(zip(self.launches, self.parameters.all, strict=True)):
+            shared, overlaps = self.source.shared_of(launch.kernel), ops.overlaps(self.source, self.launches, i)
+            grids[i] = Grid(ctypes.addressof(parameters), launch.kernel, len(launch.tasks), shared, overlaps)
+        if self._emulate(grids, len(grids), seed, steps):
+            raise Stopped(f"seed {seed}")
         return self.memory.take_report()
 
 

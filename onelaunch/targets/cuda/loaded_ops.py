@@ -1,8 +1,4 @@
-"""A program in the memory of one GPU, to be run as a launch for each op (op.cuh).
-
-The first launch waits for whatever precedes it in the stream; the others may begin before the one before them has ended
-(programmatic dependent launch), but where blocks keep values in global memory of their own, which two ops would share.
-"""
+"""A program in the memory of one GPU, to be run as a launch for each op (op.cuh)."""
 
 from __future__ import annotations
 
@@ -20,6 +16,7 @@ from onelaunch.targets.cuda.ops import OpLaunch
 from onelaunch.targets.cuda.ops import OpSource
 from onelaunch.targets.cuda.ops import entry
 from onelaunch.targets.cuda.ops import launches_of
+from onelaunch.targets.cuda.ops import overlaps
 from onelaunch.targets.cuda.ops import tables_of
 from onelaunch.targets.cuda.records import launch_type
 
@@ -39,7 +36,7 @@ class LoadedOps(Loaded):
         self._launches = []
         for i, (launch, parameters) in enumerate(zip(launches, self._parameters.all, strict=True)):
             function = functions[launch.kernel]
-            config = function.prepared(len(launch.tasks), overlaps=i > 0 and not source.kernels[launch.kernel].scratch)
+            config = function.prepared(len(launch.tasks), overlaps(source, launches, i))
             arguments = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
             self._launches.append((function, config, arguments))
 

@@ -88,6 +88,13 @@ def launches_of(program: Program) -> list[OpLaunch]:
     return [OpLaunch(kernel, operands, tuple(group)) for (_, kernel, operands), group in groups]
 
 
+def overlaps(source: Source, launches: list[OpLaunch], number: int) -> bool:
+    """Whether a launch may begin before the one before it has ended. The first waits for whatever precedes it in the
+    stream; so does one whose blocks keep values in global memory of their own, which two launches would share.
+    """
+    return number > 0 and source.kernels[launches[number].kernel].scratch == 0
+
+
 def tables_of(program: Program, source: Source) -> Tables:
     """Records of all tasks, launch after launch. They know their operands by their place among the launch's."""
     order = tuple(n for launch in launches_of(program) for n in launch.tasks)

@@ -43,7 +43,18 @@ struct Copy {
   void* barrier;
 };
 
+// One launch; emulate.py has the same layout.
+struct Grid {
+  const void* launch;
+  unsigned entry, blocks, shared;
+  unsigned overlaps;  // it may begin when all blocks of the one before have said so
+  unsigned saying, running;  // blocks that have said so, fibers that have not ended
+};
+
 struct Block {
+  Grid* grid;
+  bool said = false;
+  std::vector<double> speed;  // of each warp
   Index index;
   std::unique_ptr<char[]> memory;
   Group all, computing;
@@ -64,13 +75,10 @@ struct World {
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<std::unique_ptr<Fiber>> fibers;
   std::vector<Copy> copies;
-  std::vector<double> speed;  // of each warp
+  Grid* grids = nullptr;
   Fiber* current = nullptr;
   ucontext_t scheduler;
   std::mt19937_64 random;
-  void (*body)(const void*) = nullptr;
-  const void* argument = nullptr;
-  unsigned blocks_of_grid = 0;
 };
 extern World world;
 
@@ -93,7 +101,7 @@ void share(T value, T (&all)[32]) {
 
 #define threadIdx (emulator::world.current->thread)
 #define blockIdx (emulator::world.current->block->index)
-#define gridDim (emulator::Index{emulator::world.blocks_of_grid})
+#define gridDim (emulator::Index{emulator::world.current->block->grid->blocks})
 
 inline void __syncwarp() { emulator::meet(emulator::warp()); }
 inline void __syncthreads() { emulator::meet(emulator::world.current->block->all); }

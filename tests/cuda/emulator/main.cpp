@@ -1,5 +1,7 @@
-// The scheduler, and one launch of the program that is included: emulate(entry, launch, blocks, shared bytes, seed, steps).
-// ENTRIES are its entry points, of blocks of BLOCK threads.
+// The scheduler, and launches of the program that is included: emulate(launches, their number, seed, steps). ENTRIES are
+// its entry points, of blocks of BLOCK threads.
+#include <algorithm>
+
 #include PROGRAM
 
 namespace emulator {
@@ -7,7 +9,6 @@ namespace emulator {
 World world;
 constexpr unsigned kBlock = BLOCK, kWarps = kBlock / 32;
 static void (*const entries[])(onelaunch::Launch) = {ENTRIES};
-static void (*entry)(onelaunch::Launch);
 
 void yield() {
   Fiber* const self = world.current;
@@ -26,7 +27,8 @@ void meet(Group& group) {
 }
 
 static void start() {
-  world.body(world.argument);
+  const Grid& grid = *world.current->block->grid;
+  entries[grid.entry](*static_cast<const onelaunch::Launch*>(grid.launch));
   world.current->done = true;
   yield();
 }
@@ -42,69 +44,90 @@ static void deliver() {
   onelaunch::settle(s);
 }
 
-static int run(uint64_t steps) {
-  std::vector<Fiber*> ready;
-  for (uint64_t step = 0;; ++step) {
-    if (step == steps) return 1;
+// Every fourth warp or so is slow.
+static std::unique_ptr<Block> block_of(Grid& grid, unsigned number) {
+  auto block = std::make_unique<Block>();
+  block->grid = &grid;
+  block->index = {number};
+  block->memory.reset(new (std::align_val_t(128)) char[grid.shared]);
+  std::memset(block->memory.get(), 0xFF, grid.shared);  // NaN
+  block->all.size = kBlock;
+  block->computing.size = onelaunch::kThreads;
+  block->warps.assign(kWarps, Group{32});
+  for (unsigned w = 0; w < kWarps; ++w) block->speed.push_back(world.random() % 4 ? 1.0 : 0.02);
+  return block;
+}
+
+static std::unique_ptr<Fiber> fiber_of(Block& block, unsigned thread) {
+  constexpr size_t kStack = 64 << 10;
+  auto fiber = std::make_unique<Fiber>();
+  fiber->stack.reset(new char[kStack]);
+  fiber->block = &block;
+  fiber->thread = {thread};
+  getcontext(&fiber->context);
+  fiber->context.uc_stack.ss_sp = fiber->stack.get();
+  fiber->context.uc_stack.ss_size = kStack;
+  fiber->context.uc_link = nullptr;
+  makecontext(&fiber->context, start, 0);
+  return fiber;
+}
+
+static void begin(Grid& grid) {
+  grid.running = kBlock * grid.blocks;
+  for (unsigned b = 0; b < grid.blocks; ++b) {
+    world.blocks.push_back(block_of(grid, b));
+    for (unsigned t = 0; t < kBlock; ++t) world.fibers.push_back(fiber_of(*world.blocks.back(), t));
+  }
+}
+
+static bool may_begin(const Grid& grid) {
+  if (&grid == world.grids || grid.overlaps == 0) return world.fibers.empty();
+  const Grid& before = *(&grid - 1);
+  return before.saying == before.blocks && (world.fibers.empty() || world.random() % 256 == 0);
+}
+
+static void end(const Grid& grid) {
+  auto& all = world.fibers;
+  all.erase(std::remove_if(all.begin(), all.end(), [&](auto& f) { return f->block->grid == &grid; }), all.end());
+}
+
+// Somebody who can go on, where the dice let him.
+static Fiber* choose() {
+  const size_t first = world.random() % world.fibers.size();
+  for (size_t i = 0; i < world.fibers.size(); ++i) {
+    Fiber& f = *world.fibers[(first + i) % world.fibers.size()];
+    if (f.done || (f.awaited != nullptr && *f.awaited == f.seen)) continue;
+    if (double(world.random() % 1000) < 1000 * f.block->speed[f.thread.x / 32]) return &f;
+  }
+  return nullptr;
+}
+
+static int run(unsigned count, uint64_t steps) {
+  unsigned next = 0;
+  for (uint64_t step = 0; step < steps; ++step) {
+    if (next < count && may_begin(world.grids[next])) begin(world.grids[next++]);
+    if (world.fibers.empty()) return 0;
     if (!world.copies.empty() && world.random() % 64 == 0) deliver();
-    ready.clear();
-    bool left = false;
-    const size_t first = world.random() % world.fibers.size();
-    Fiber* chosen = nullptr;
-    for (size_t i = 0; i < world.fibers.size() && chosen == nullptr; ++i) {
-      Fiber& f = *world.fibers[(first + i) % world.fibers.size()];
-      left |= !f.done;
-      if (f.done || (f.awaited != nullptr && *f.awaited == f.seen)) continue;
-      const double speed = world.speed[(f.block->index.x * kWarps + f.thread.x / 32) % world.speed.size()];
-      if (double(world.random() % 1000) < 1000 * speed) chosen = &f;
-    }
-    if (chosen == nullptr) {
-      if (!left) return 0;
-      continue;
-    }
+    Fiber* const chosen = choose();
+    if (chosen == nullptr) continue;
     chosen->awaited = nullptr;
     world.current = chosen;
     swapcontext(&world.scheduler, &chosen->context);
+    Grid& grid = *chosen->block->grid;
+    if (chosen->done && --grid.running == 0) end(grid);
   }
+  return 1;
 }
 
 }  // namespace emulator
 
-// 0: the launch ended; 1: it had not after so many steps. Every fourth warp or so is slow.
-extern "C" int emulate(unsigned number, const onelaunch::Launch* launch, unsigned blocks, unsigned shared, uint64_t seed,
-                       uint64_t steps) {
+// 0: the launches ended; 1: they had not after so many steps.
+extern "C" int emulate(emulator::Grid* grids, unsigned count, uint64_t seed, uint64_t steps) {
   using namespace emulator;
   world = World();
-  entry = entries[number];
   world.random.seed(seed);
-  world.blocks_of_grid = blocks;
-  world.body = [](const void* p) { entry(*static_cast<const onelaunch::Launch*>(p)); };
-  world.argument = launch;
-  for (unsigned w = 0; w < kWarps * blocks; ++w) world.speed.push_back(world.random() % 4 ? 1.0 : 0.02);
-  for (unsigned b = 0; b < blocks; ++b) {
-    auto block = std::make_unique<Block>();
-    block->index = {b};
-    block->memory.reset(new (std::align_val_t(128)) char[shared]);
-    std::memset(block->memory.get(), 0xFF, shared);  // NaN
-    block->all.size = kBlock;
-    block->computing.size = onelaunch::kThreads;
-    block->warps.assign(kWarps, Group{32});
-    for (unsigned t = 0; t < kBlock; ++t) {
-      auto fiber = std::make_unique<Fiber>();
-      constexpr size_t kStack = 64 << 10;
-      fiber->stack.reset(new char[kStack]);
-      fiber->block = block.get();
-      fiber->thread = {t};
-      getcontext(&fiber->context);
-      fiber->context.uc_stack.ss_sp = fiber->stack.get();
-      fiber->context.uc_stack.ss_size = kStack;
-      fiber->context.uc_link = nullptr;
-      makecontext(&fiber->context, start, 0);
-      world.fibers.push_back(std::move(fiber));
-    }
-    world.blocks.push_back(std::move(block));
-  }
-  const int status = run(steps);
+  world.grids = grids;
+  const int status = run(count, steps);
   for (auto& block : world.blocks) ::operator delete[](block->memory.release(), std::align_val_t(128));
   return status;
 }
