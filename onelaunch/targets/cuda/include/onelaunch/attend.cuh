@@ -70,11 +70,14 @@ __device__ __forceinline__ void merge_parts(const WarpParts<Q, kValue>& parts, f
 // A position whose key and value are not in the cache but in shared memory, as the cache would hold them.
 template <class K, class V>
 struct Newest {
+  static constexpr bool kThere = true;
   int64_t at;
   const K* key;
   const V* value;
 };
-struct NoNewest {};
+struct NoNewest {
+  static constexpr bool kThere = false;
+};
 
 namespace detail {
 
@@ -113,7 +116,7 @@ template <int Q, int kKey, int kValue, Finish kFinish, class K, class V, class P
 __device__ __forceinline__ void attend(const Prepare& prepare, const float* queries, const Cache<K, V>& cache,
                                        int64_t begin, int64_t end, const Score& scored, float* out, float* partial,
                                        const Last& newest = {}) {
-  constexpr bool kHasNewest = !__is_same(Last, NoNewest);
+  constexpr bool kHasNewest = Last::kThere;
   const detail::WarpParts<Q, kValue> parts = {partial};
   const auto score = [&](int q, int64_t position, float dot) -> float {
     if constexpr (kHasNewest)
