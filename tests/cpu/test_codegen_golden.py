@@ -79,14 +79,14 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
   const int64_t low0 = tile[0];
   const int64_t high0 = tile[1];
   for (int64_t h = low0; h < high0; ++h) {
-    auto* const p0 = x + h * 64;
-    auto* const p1 = x + (h * 64) + 32;
-    auto* const p2 = y + h * 64;
+    const auto p0 = x + h * 64;
+    const auto p1 = x + (h * 64) + 32;
+    const auto p2 = y + h * 64;
     #pragma omp simd
     for (int64_t d = 0; d < 32; ++d) {
       p2[d] = from_float<bf16>((to_float(p0[d]) * cos1[d]) + ((-to_float(p1[d])) * sin1[d]));
     }
-    auto* const p3 = x + (h * 64) - 32;
+    const auto p3 = x + (h * 64) - 32;
     #pragma omp simd
     for (int64_t d1 = 32; d1 < 64; ++d1) {
       const int64_t t0 = d1 - 32;
@@ -119,7 +119,7 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
   for (int64_t i = low0; i < high0; ++i) {
     const int64_t t0 = minimum(maximum(n[i], 0), 100);
     const int64_t t1 = i * 100;
-    auto* const p0 = x + t1;
+    const auto p0 = x + t1;
     float s0 = lowest<float>();
     #pragma omp simd reduction(maximum: s0)
     for (int64_t r = 0; r < t0; ++r) {
@@ -140,7 +140,7 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     for (int64_t r3 = t0; r3 < 100; ++r3) {
       s1 += t3;
     }
-    auto* const p1 = y + t1;
+    const auto p1 = y + t1;
     #pragma omp simd
     for (int64_t j = 0; j < t0; ++j) {
       p1[j] = exp(p0[j] - s0) / s1;
@@ -173,11 +173,11 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
   const int64_t* const slots = static_cast<const int64_t*>(args.buffers[operands[2]]);
   bf16* const y = static_cast<bf16*>(args.buffers[operands[3]]);
   for (int64_t i = 0; i < 4; ++i) {
-    auto* const p1 = y + slots[i] * 12;
+    const auto p1 = y + slots[i] * 12;
     if (storable(slots[i], 9, 3, 0, scratch)) {
       const int64_t t0 = ids[i];
       const int64_t t1 = checked(t0, 7, 0, 0, scratch);
-      auto* const p0 = x + t1 * 12;
+      const auto p0 = x + t1 * 12;
       #pragma omp simd
       for (int64_t j = 0; j < 12; ++j) {
         p1[j] = from_float<bf16>(p0[j]);
@@ -215,8 +215,8 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
   linear<bf16, 2>(ready0, w, 72, 72, 0, 72, low1, high1, acc0, 16);
   const int64_t t1 = -low1;
   for (int64_t t = 0; t < 2; ++t) {
-    auto* const p0 = acc0 + (t * 16) + t1;
-    auto* const p1 = y + t * 40;
+    const auto p0 = acc0 + (t * 16) + t1;
+    const auto p1 = y + t * 40;
     #pragma omp simd
     for (int64_t n = low1; n < high1; ++n) {
       p1[n] = p0[n] + bias[n];
@@ -257,8 +257,8 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     const int64_t t2 = h * (-16);
     for (int64_t h1 = h; h1 < h + 3; ++h1) {
       const int64_t t1 = h1 * 16;
-      auto* const p0 = q + t1;
-      auto* const p1 = q1 + t2 + t1;
+      const auto p0 = q + t1;
+      const auto p1 = q1 + t2 + t1;
       #pragma omp simd
       for (int64_t d = 0; d < 16; ++d) {
         p1[d] = to_float(p0[d]);
@@ -273,8 +273,8 @@ void onelaunch_run_0(const Args& args, const uint32_t* operands, const int64_t* 
     attend<3>(ready, cache, begin, end, score, nullptr, out, 16, true);
     for (int64_t h3 = h; h3 < h + 3; ++h3) {
       const int64_t t5 = h3 * 16;
-      auto* const p2 = out + t2 + t5;
-      auto* const p3 = y + t5;
+      const auto p2 = out + t2 + t5;
+      const auto p3 = y + t5;
       #pragma omp simd
       for (int64_t e = 0; e < 16; ++e) {
         p3[e] = p2[e];
