@@ -21,6 +21,9 @@ from tests.support.configurations import Configuration
 
 pytestmark = pytest.mark.usefixtures("nvrtc")
 _, BLACKWELL, CONSUMER = ARCHITECTURES
+# What kernels compute from a thread's number alone, the compiler computes once for all of a program's kernels, and keeps:
+# each of them by itself needs no memory for that.
+SPILLED = 768
 LAYER = {"num_hidden_layers": 1, "max_position_embeddings": 512}
 SHAPES = {
     "576": Configuration("576", "llama", LAYER | {
@@ -58,13 +61,13 @@ def step_of(configuration: Configuration, batch: int, architecture: Architecture
 
 @pytest.mark.parametrize(("name", "batch"), [("576", 1), ("2048", 1), ("2048", 4), ("head 128", 1)])
 def test_decode_steps(name, batch):
-    fits(step_of(SHAPES[name], batch, TESTED))
+    fits(step_of(SHAPES[name], batch, TESTED), most=SPILLED)
 
 
 def test_a_decode_step_where_programs_never_ran():
     program = step_of(BY_NAME["Llama"], 1, BLACKWELL)
     assert program.machine == "cuda-sm100a"
-    fits(program, BLACKWELL)
+    fits(program, BLACKWELL, most=SPILLED)
 
 
 def test_a_decode_step_that_needs_more_memory_than_a_block_has_is_refused():
