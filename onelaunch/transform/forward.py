@@ -69,7 +69,7 @@ def _stored(node: Node, base: Value, place: tuple[Expr, ...], key: Expr) -> tupl
             mapping[index] = asked
         elif not (index is asked and index.is_const):
             return None
-    if at is None or at.op is Op.VAR or not set(nest.vars) == set(mapping) or any(key in p.free for p in mapping.values()):
+    if at is None or at.op is Op.VAR or set(nest.vars) != set(mapping) or any(key in p.free for p in mapping.values()):
         return None
     if any(e.attr == base.name for e in nest.loads()):
         return None

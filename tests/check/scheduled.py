@@ -29,7 +29,7 @@ def scheduled(function: Callable, *args: torch.Tensor, workers: int = 3) -> Prog
             return super().build(program, folder)
 
     options = {"target": "reference", "workers": workers, "cache": False, "fallback": "error"}
-    with mock.patch("onelaunch.runtime.make.select", lambda name: Target()):
+    with mock.patch("onelaunch.runtime.make.select", lambda *named: Target()):
         torch._dynamo.reset()
         torch.compile(function, backend=backend, dynamic=False, options=options)(*args)
     return made[-1]

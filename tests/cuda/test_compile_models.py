@@ -21,8 +21,8 @@ from tests.support.configurations import Configuration
 
 pytestmark = pytest.mark.usefixtures("nvrtc")
 _, BLACKWELL, CONSUMER = ARCHITECTURES
-# What kernels compute from a thread's number alone, the compiler computes once for all of a program's kernels, and keeps:
-# each of them by itself needs no memory for that.
+# What kernels compute from a thread's number alone, the compiler computes once for all of a program's kernels, and
+# keeps: each of them by itself needs no memory for that.
 SPILLED = 768
 LAYER = {"num_hidden_layers": 1, "max_position_embeddings": 512}
 SHAPES = {

@@ -52,7 +52,10 @@ def launch(emulated, tensors, seed, steps=STEPS):
     assert report.status == 0
 
 
-@pytest.mark.parametrize(("columns", "size", "tile", "tokens"), [(88, 1100, 88, 1), (32, 2080, 16, 3), (40, 9, 8, 1), (48, 300, 48, 7), (80, 300, 80, 12), (80, 300, 80, 20)])
+@pytest.mark.parametrize(
+    ("columns", "size", "tile", "tokens"),
+    [(88, 1100, 88, 1), (32, 2080, 16, 3), (40, 9, 8, 1), (48, 300, 48, 7), (80, 300, 80, 12), (80, 300, 80, 20)],
+)
 def test_products(columns, size, tile, tokens):
     program, tensors, w = product(columns, size, tile, 2, tokens)
     emulated = Emulated(program)
@@ -117,7 +120,9 @@ def test_a_step_whose_newest_position_is_not_read_from_the_cache(batch, position
             torch.testing.assert_close(got[key].float(), want[key].float(), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize(("tokens", "most", "blocks"), [(1, 72 << 10, 1), (7, 72 << 10, 1), (7, 3 << 10, 2), (20, 4 << 10, 4)])
+@pytest.mark.parametrize(
+    ("tokens", "most", "blocks"), [(1, 72 << 10, 1), (7, 72 << 10, 1), (7, 3 << 10, 2), (20, 4 << 10, 4)]
+)
 def test_inputs_in_blocks_of_the_contraction(monkeypatch, tokens, most, blocks):
     """A product of what another has written: copied straight to where it is multiplied, in blocks where it is large."""
     monkeypatch.setattr(linear, "INPUTS_MOST", most)

@@ -1,4 +1,4 @@
-"""Attention that takes the newest key and value from where they were computed gives what it gave, and waits for less."""
+"""Attention that takes the newest key and value from where they were computed: the same result, fewer waits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def test_the_old_cache_is_read_and_the_new_position_put_in():
     assert newest is not None and newest.at.dtype.is_int
     arguments = {a.value.name for a in graph.arguments}
     table = {n.out.name: n for n in graph.nodes}
-    assert {e.attr for e in node.nest.loads() if e.attr in table} and all(table[r].base is None for r in node.reads if r in table)
+    assert {e.attr for e in node.nest.loads() if e.attr in table} and all(
+        table[r].base is None for r in node.reads if r in table
+    )
     assert sum(r in arguments for r in node.reads) >= 3  # both caches and the position
     assert cached.k is not node.nest.attention.k
 

@@ -37,12 +37,12 @@ from onelaunch.targets.source.loops import ALONE
 from onelaunch.targets.source.loops import Loop
 from onelaunch.targets.source.matrix import STREAMED
 from onelaunch.targets.source.matrix import stored
-from onelaunch.targets.source.newest import Newest
-from onelaunch.targets.source.newest import split_newest
 from onelaunch.targets.source.nests import close
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import lower_store
 from onelaunch.targets.source.nests import open_loop
+from onelaunch.targets.source.newest import Newest
+from onelaunch.targets.source.newest import split_newest
 from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.tiles import Axis
 
@@ -159,7 +159,7 @@ def _write_group(
     begin, end = _write_range(k, a, block)
     for r in rows:
         _evaluate(k, r, block, begin, end)
-    last = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
+    newly = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
     fill = _write_queries(k, a, newest, block, members, row)
     score = _write_score(k, a, block, axis)
     cache = writer.fresh("cache", numbered=False)
@@ -167,7 +167,7 @@ def _write_group(
     block.items.append(f"const Cache<{rows[0].type}, {rows[1].type}> {cache} = {{{keys}, {data}}};")
     how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
     call = f"attend<{size}, {width}, {value_size}, {how}>"
-    block.items.append(f"{call}({fill}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts}{last});")
+    block.items.append(f"{call}({fill}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts}{newly});")
     address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
     writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
     home = Block(block)

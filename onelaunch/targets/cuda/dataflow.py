@@ -150,10 +150,16 @@ def _inputs(kernel: Kernel, tasks: list[Task], staged: dict[int, list[tuple[int,
     """The staged operands that are inputs as they are, row after row in all tasks; any other such is not staged."""
     found: set[int] = set()
     for i in [i for i in staged if _is_input(kernel, i)]:
-        c = next(c for c in kernel.nest.contractions if stored(c.x).op is Op.LOAD and stored(c.x).attr == kernel.operands[i].name)
+        c = next(
+            c
+            for c in kernel.nest.contractions
+            if stored(c.x).op is Op.LOAD and stored(c.x).attr == kernel.operands[i].name
+        )
         size = int(c.var.args[0].value)
         rows = [math.prod(high - low for low, high in t.tile[:-1]) for t in tasks]
-        whole = all(first % VECTOR == 0 and count == n * size for (first, count), n in zip(staged[i], rows, strict=True))
+        whole = all(
+            first % VECTOR == 0 and count == n * size for (first, count), n in zip(staged[i], rows, strict=True)
+        )
         if whole and len(set(rows)) == 1 and rows[0] <= TOKENS_MOST and _in_order(kernel, stored(c.x), c.var):
             found.add(i)
         else:

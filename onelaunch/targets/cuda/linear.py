@@ -45,7 +45,8 @@ SUMS_MOST = 24 * 1024  # bytes of the accumulators of a block, if that leaves at
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pass:
     """Contractions that read the same inputs: their matrices are streamed together. ``ready``: where the inputs are,
-    ``shared``: which is shared memory, rows ``pitch`` apart. ``halves``: 16-bit parts of an input for tensor cores, 0: plain arithmetic.
+    ``shared``: which is shared memory, rows ``pitch`` apart. ``halves``: 16-bit parts of an input for tensor cores,
+    0: plain arithmetic.
     """
 
     numbers: tuple[int, ...]  # of the contractions
@@ -86,9 +87,9 @@ def write_linear(k: KernelWriter) -> None:
     first = build.var("block", axis.variable.args[0])
     passes = [_write_prologue(k, group) for group in grouped.values()]
     sums = [
-        _reserve_sums(k, tokens, columns, first, group, _along(tokens) if p.halves else 1 if p.matrices[0].by_columns else WARPS)
+        _reserve_sums(k, tokens, columns, first, group, _takers(p, tokens))
         for p, group in zip(passes, grouped.values(), strict=True)
-    ]  # fmt: skip
+    ]
     if k.body.items:
         k.body.items.append(SYNC)
     block = _open_block(k, k.body, columns, first)
@@ -121,6 +122,13 @@ def _together(tokens: int) -> int:
 def _padded(tokens: int, by_columns: bool) -> int:
     """Tokens that inputs and sums have room for."""
     return -(-tokens // _together(tokens)) * _together(tokens) if by_columns else tokens
+
+
+def _takers(a: Pass, tokens: int) -> int:
+    """Parts that the sums of a pass are made of: warps that share one, or threads that own one alone."""
+    if a.halves:
+        return _along(tokens)
+    return 1 if a.matrices[0].by_columns else WARPS
 
 
 def _along(tokens: int) -> int:
@@ -251,7 +259,9 @@ def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: s
     given = f"{p.ready}, {p.pitch}, {size}, block_end - block"
     memory, shape = "Shared" if p.shared else "Global", f"{storage}, {tokens}, {len(p.matrices)}, {columns}"
     if p.halves:
-        call = f"linear<{shape}, {p.halves}, {p.size}, {memory}>(stages, {p.ready}, {p.pitch}, block_end - block, {sums}"
+        call = (
+            f"linear<{shape}, {p.halves}, {p.size}, {memory}>(stages, {p.ready}, {p.pitch}, block_end - block, {sums}"
+        )
         if p.blocks == 1:
             block.items.append(f"{call});")
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
@@ -26,7 +25,8 @@ SPLITS = 6  # of one loop, one inside the other; what is left stays a condition 
 Body = Callable[[Block, Sequence[Expr]], None]
 
 
-class Members(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Members:
     """The threads, or warps, that steps are dealt out to in turn: C++ texts of a member's number and of their count,
     and how many there are.
     """
@@ -110,11 +110,15 @@ def _write_dealt(
     low, high, name = texts
     if not (loop.low.is_const and loop.high.is_const and loop.low.value == 0):
         start = f"{low} + {members.number}"
-        outer = Block(block, f"for (int64_t {name} = {start}; {name} < {bare(high)}; {name} += {members.count})", loop.variable)
+        outer = Block(
+            block, f"for (int64_t {name} = {start}; {name} < {bare(high)}; {name} += {members.count})", loop.variable
+        )
         inner = outer
     else:
         turn, steps = writer.fresh("turn"), int(loop.high.value)
-        outer = Block(block, f"for (uint32_t {turn} = 0; {turn} < {-(-steps // members.size)}; ++{turn})", loop.variable)
+        outer = Block(
+            block, f"for (uint32_t {turn} = 0; {turn} < {-(-steps // members.size)}; ++{turn})", loop.variable
+        )
         outer.items.append(f"const int64_t {name} = {turn} * {members.count} + {members.number};")
         inner = Block(outer, f"if ({name} < {steps})") if steps % members.size else outer
     outer.shared = ALONE
