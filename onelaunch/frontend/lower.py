@@ -13,6 +13,7 @@ import torch
 
 from onelaunch.errors import UnsupportedError
 from onelaunch.frontend import attend
+from onelaunch.frontend import paged
 from onelaunch.frontend import rules_accumulate
 from onelaunch.frontend import rules_convolution
 from onelaunch.frontend import rules_creation
@@ -37,8 +38,8 @@ _INTEGER = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", opera
             operator.mod: "mod"}  # fmt: skip
 # Importing them registers their rules.
 RULE_MODULES = (
-    attend, rules_accumulate, rules_convolution, rules_creation, rules_gather, rules_layout, rules_order, rules_product,
-    rules_reduce,
+    attend, paged, rules_accumulate, rules_convolution, rules_creation, rules_gather, rules_layout, rules_order,
+    rules_product, rules_reduce,
 )  # fmt: skip
 
 

@@ -241,8 +241,10 @@ CASES: list[tuple] = [
     (aten.linear.default, (real(2, 3, 70), real(33, 70), real(33))),
     (aten.linear.default, (real(70, dtype=F16), real(33, 70, dtype=F16))),
 ]  # fmt: skip
-# Uninitialised memory, whose values are nobody's; attention, in test_attend.py; the torch part of other rules' names.
-ELSEWHERE = {"empty", "empty_like", "new_empty", "empty_permuted", "empty_strided", "attend"}
+# Uninitialised memory, whose values are nobody's; attention; caches in pages, in test_paged.py; the torch part of other rules' names.
+ELSEWHERE = {
+    "empty", "empty_like", "new_empty", "empty_permuted", "empty_strided", "attend", "paged_attend", "paged_store",
+}  # fmt: skip
 NOT_ATEN = {"convert_element_type", "sum_dim_IntList", "movedim", "_conj"}  # overloads of other namespaces, or refused
 
 
