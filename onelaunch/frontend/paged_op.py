@@ -86,7 +86,8 @@ def _same_rows(a: torch.Tensor, b: torch.Tensor, name: str) -> None:
 
 def _define(name: str, schema: str) -> torch._ops.OpOverload:
     torch.library.define(f"onelaunch::{name}", schema)
-    return getattr(torch.ops.onelaunch, name).default
+    defined: torch._ops.OpOverload = getattr(torch.ops.onelaunch, name).default
+    return defined
 
 
 paged_store = _define("paged_store", "(Tensor cache, Tensor slots, Tensor rows) -> Tensor")

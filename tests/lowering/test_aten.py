@@ -241,7 +241,7 @@ CASES: list[tuple] = [
     (aten.linear.default, (real(2, 3, 70), real(33, 70), real(33))),
     (aten.linear.default, (real(70, dtype=F16), real(33, 70, dtype=F16))),
 ]  # fmt: skip
-# Uninitialised memory, whose values are nobody's; attention; caches in pages, in test_paged.py; the torch part of other rules' names.
+# Uninitialised memory, whose values are nobody's; attention; caches in pages, in test_paged.py.
 ELSEWHERE = {
     "empty", "empty_like", "new_empty", "empty_permuted", "empty_strided", "attend", "paged_attend", "paged_store",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Caches in pages: slots, block tables and lengths are data; rows that only pad a batch store nothing and give zeros."""
+"""Caches in pages: slots, tables and lengths are data; rows that only pad a batch store nothing and give zeros."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_wrong_block_is_seen() -> None:
 def test_a_block_out_of_bounds_is_refused() -> None:
     args = inputs([9, 3])
     args[4][1, 0] = BLOCKS
-    with pytest.raises(Exception, match="out of bounds|outside"):
+    with pytest.raises(Exception, match=r"out of bounds|outside"):
         compiled(step(), "cpu")(*copies(args))
 
 
