@@ -1,0 +1,147 @@
+"""The seam through the model registry: a stock model whose decoder stack sends decode batches to a launch.
+
+The stack is what vLLM itself compiles whole (``support_torch_compile``). Everything but decode goes on as without us,
+with vLLM's own compilation and CUDA graphs.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from onelaunch.errors import OnelaunchError
+from onelaunch.errors import UnsupportedError
+from onelaunch.integrations.vllm import batch as batches
+from onelaunch.integrations.vllm import settings
+from onelaunch.integrations.vllm.batch import NotDecode
+from onelaunch.integrations.vllm.fakes import HINT
+from onelaunch.integrations.vllm.report import report
+from onelaunch.integrations.vllm.step import DecodeStep
+
+log = logging.getLogger(__name__)
+
+
+def decoding(stock: type) -> type:
+    """A subclass of a stock model class."""
+
+    @functools.wraps(stock.__init__)  # vLLM reads the signature
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        stock.__init__(self, *args, **kwargs)
+        _attach(self, kwargs["vllm_config"])
+
+    return type(stock.__name__, (stock,), {"__init__": __init__, "__module__": stock.__module__, "__doc__": stock.__doc__})
+
+
+def _attach(model: torch.nn.Module, config: Any) -> None:
+    stack = find_stack(model)
+    if stack is None:
+        log.warning("onelaunch: %s has no decoder stack that vLLM compiles whole: stock", type(model).__name__)
+        return
+    stack.onelaunch = Decoding(stack, config)
+    stack.__class__ = _sending(type(stack))
+
+
+def find_stack(model: torch.nn.Module) -> Any:
+    """The first module that vLLM would compile as a whole; None: there is none."""
+    from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
+
+    return next((m for m in model.modules() if isinstance(m, TorchCompileWithNoGuardsWrapper)), None)
+
+
+def _sending(stock: type) -> type:
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = self.onelaunch.attempt(*args, **kwargs)
+        return stock.__call__(self, *args, **kwargs) if found is None else found
+
+    return type(stock.__name__, (stock,), {"__call__": __call__, "__module__": stock.__module__, "__doc__": stock.__doc__})
+
+
+class Decoding:
+    """What a stack's calls go through. It is no module: the stack's parameters stay as they are."""
+
+    def __init__(self, stack: torch.nn.Module, config: Any) -> None:
+        self.stack, self.config = stack, config
+        self.report = report(type(stack).__name__)
+        self.step: DecodeStep | None = None
+        self.reason = settings.reason_for_stock(config)
+        self._compiled: Any = None
+        self._tracing = False
+        if self.reason is not None:
+            self.report.refused(self.reason)
+
+    def attempt(self, input_ids: Any = None, positions: Any = None, *rest: Any, **kwargs: Any) -> Any:
+        """The stack's result by one launch; None: vLLM has to compute it."""
+        if self.reason is not None or torch.compiler.is_compiling():
+            return None
+        try:
+            if any(r is not None for r in (*rest, *kwargs.values())) or not isinstance(input_ids, torch.Tensor):
+                raise NotDecode("embeddings instead of tokens")
+            if self.step is None:
+                self._trace(input_ids, positions)
+            batches.check_decode(input_ids.shape[0])
+            return self._compiled(input_ids, positions)
+        except NotDecode as reason:
+            self.report.left(str(reason))
+        except OnelaunchError as error:
+            self.reason = " ".join(str(error).split())
+            self.report.refused(self.reason)
+        return None
+
+    def _trace(self, input_ids: torch.Tensor, positions: torch.Tensor) -> None:
+        """Dynamo's graph of the stack, from arguments of which only shapes matter."""
+        ids = input_ids.new_zeros(HINT)
+        places = positions.new_zeros((*positions.shape[:-1], HINT))
+        for t in (ids, places):
+            torch._dynamo.mark_dynamic(t, t.dim() - 1)
+        forward = types.MethodType(_copy(type(self.stack).forward), self.stack)
+        options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        self._compiled = torch.compile(forward, fullgraph=True, dynamic=False, backend=self._backend, options=options)
+        self._tracing = True
+        try:
+            with settings.clean_graph():
+                self._compiled(ids, places)
+        except OnelaunchError:
+            raise
+        except torch._dynamo.exc.TorchDynamoException as error:
+            inner = error.__cause__ if isinstance(error.__cause__, OnelaunchError) else error
+            raise UnsupportedError(f"the model could not be traced: {' '.join(str(inner).split())[:300]}") from error
+        finally:
+            self._tracing = False
+        _reserve(self.step, ids.device)
+
+    def _backend(self, gm: GraphModule, inputs: Sequence[Any], **_: Any) -> Any:
+        modules = self.config.compilation_config.static_forward_context
+        self.step = DecodeStep(gm, inputs, modules, settings.options(self.config), self.report)
+        outputs = gm.graph.output_node().args[0]
+        shapes = [n.meta["example_value"] for n in outputs]
+
+        def run(*args: Any) -> Sequence[Any]:
+            if self._tracing:
+                return [torch.empty([int(s) for s in o.shape], dtype=o.dtype, device=o.device) for o in shapes]
+            assert self.step is not None, "traced"
+            tokens = next(a.shape[-1] for a in args if isinstance(a, torch.Tensor) and not a.is_floating_point())
+            return self.step(args, batches.read(self.step.names, tokens))
+
+        return run
+
+
+def _copy(function: Any) -> types.FunctionType:
+    """A function with a code object of its own: Dynamo keeps what it compiled with the code, and vLLM compiles the same
+    function, without guards that would tell the two apart.
+    """
+    code = function.__code__.replace(co_name=f"{function.__name__}_of_decode")
+    made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
+def _reserve(step: DecodeStep | None, device: torch.device) -> None:
+    """vLLM sizes its cache by the most memory that this first run takes: a launch's workspace has to be part of it."""
+    if step is not None and device.type == "cuda":
+        torch.empty(step.bytes_at_most(), dtype=torch.uint8, device=device)

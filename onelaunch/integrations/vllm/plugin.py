@@ -1,0 +1,69 @@
+"""The plugin that vLLM loads in each of its processes: `-cc.backend=onelaunch` becomes all that it needs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from typing import Any
+
+log = logging.getLogger(__name__)
+ARCHITECTURES = "ONELAUNCH_VLLM_ARCHITECTURES"  # tells vLLM's other processes which models decode through a launch
+
+
+def register() -> None:
+    """Called by vLLM, possibly several times in a process."""
+    from vllm.platforms import current_platform
+
+    from onelaunch.integrations.vllm.registry import override
+
+    _wrap(type(current_platform))
+    for name in _announced():
+        override(name)
+
+
+def _wrap(platform: type) -> None:
+    """Our settings come in where a platform's own do: after the user's, before vLLM's defaults."""
+    stock = platform.apply_config_platform_defaults
+    if getattr(stock, "onelaunch", False):
+        return
+
+    @functools.wraps(stock)
+    def apply(config: Any) -> None:
+        configure(config)
+        stock(config)
+
+    apply.onelaunch = True  # type: ignore[attr-defined]
+    platform.apply_config_platform_defaults = staticmethod(apply)  # type: ignore[attr-defined]
+
+
+def configure(config: Any) -> None:
+    """Set what ``-cc.backend=onelaunch`` asks for."""
+    from onelaunch.integrations.vllm import settings
+
+    if not settings.asked_for(config):
+        return
+    if settings.seam(config) == "graph":
+        from onelaunch.integrations.vllm import backend
+
+        backend.configure(config)
+        return
+    config.compilation_config.backend = _stock_backend()
+    if config.model_config is None:
+        return
+    from onelaunch.integrations.vllm.registry import override
+
+    names = list(config.model_config.architectures)
+    os.environ[ARCHITECTURES] = ",".join(dict.fromkeys([*_announced(), *names]))
+    for name in names:
+        override(name)
+
+
+def _announced() -> list[str]:
+    return [name for name in os.environ.get(ARCHITECTURES, "").split(",") if name]
+
+
+def _stock_backend() -> str:
+    from vllm.platforms import current_platform
+
+    return str(current_platform.get_compile_backend())

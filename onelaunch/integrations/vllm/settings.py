@@ -1,0 +1,77 @@
+"""What a user's configuration means for us, and what we set in it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+NAMES = ("onelaunch", "mirage")  # of the backend
+TESTED = ("0.24.", "0.32.")
+SEAMS = ("model", "graph")
+OWN = frozenset({"seam", "stock"})  # of our options, those that are the integration's
+
+
+def asked_for(config: Any) -> bool:
+    """Whether ``-cc.backend`` names us."""
+    return config.compilation_config.backend in NAMES
+
+
+def given(config: Any) -> dict[str, Any]:
+    """``additional_config={"onelaunch": {...}}``."""
+    extra = config.additional_config
+    found = extra.get("onelaunch", {}) if isinstance(extra, dict) else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"additional_config['onelaunch'] is {found!r}; accepted: a dictionary of options")
+    return found
+
+
+def options(config: Any) -> dict[str, Any]:
+    """Those options that are the compiler's."""
+    return {k: v for k, v in given(config).items() if k not in OWN}
+
+
+def seam(config: Any) -> str:
+    """``model``, unless the user says ``graph``."""
+    found = given(config).get("seam", SEAMS[0])
+    if found not in SEAMS:
+        raise ValueError(f"additional_config['onelaunch']['seam'] is {found!r}; accepted: {', '.join(SEAMS)}")
+    return str(found)
+
+
+def reason_for_stock(config: Any) -> str | None:
+    """Why no decode step of this configuration can be a launch; None: nothing known."""
+    version = importlib.metadata.version("vllm")
+    if not version.startswith(TESTED):
+        return f"vLLM {version} is not among the tested versions: {', '.join(v + 'x' for v in TESTED)}"
+    parallel = config.parallel_config
+    for name in ("tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size"):
+        if (size := getattr(parallel, name, 1)) > 1:
+            return f"{name} {size}; accepted: 1"
+    if config.lora_config is not None:
+        return "LoRA"
+    if config.speculative_config is not None:
+        return "speculative decoding"
+    if config.quant_config is not None:
+        return f"weights quantised by {config.quant_config.get_name()}"
+    if str(config.cache_config.cache_dtype) not in ("auto", "bfloat16", "float16", "float32"):
+        return f"a cache of {config.cache_config.cache_dtype}; accepted: auto, bfloat16, float16, float32"
+    if config.model_config.is_encoder_decoder:
+        return "an encoder and a decoder"
+    return None
+
+
+@contextlib.contextmanager
+def clean_graph() -> Iterator[None]:
+    """While a graph is traced for us, vLLM's IR operators stay whole: each has one meaning, whatever kernel is chosen."""
+    try:
+        from vllm.ir.op import enable_torch_wrap
+    except ImportError:
+        yield
+        return
+    with enable_torch_wrap(True):
+        yield

@@ -1,0 +1,179 @@
+"""One decoder stack's decode step: programs made for the caches that vLLM has, and the call that launches one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from onelaunch.errors import OnelaunchError
+from onelaunch.errors import UnsupportedError
+from onelaunch.frontend import options as option_table
+from onelaunch.frontend.compiler import Compilation
+from onelaunch.frontend.compiler import compile_graph
+from onelaunch.frontend.policy import MAX_ROWS
+from onelaunch.integrations.vllm import layers
+from onelaunch.integrations.vllm import rewrite
+from onelaunch.integrations.vllm.batch import Batch
+from onelaunch.integrations.vllm.batch import Group
+from onelaunch.integrations.vllm.batch import NotDecode
+from onelaunch.integrations.vllm.fakes import Fakes
+from onelaunch.integrations.vllm.layers import Layer
+from onelaunch.integrations.vllm.report import Report
+
+
+@dataclasses.dataclass(slots=True)
+class _Made:
+    """Programs for one layout of caches and tables, or why there are none."""
+
+    compilation: Compilation | None
+    reason: str = ""
+    sizes: set[int] = dataclasses.field(default_factory=set)  # token counts that have run
+
+
+class DecodeStep:
+    """``gm``: what Dynamo gave for the stack, called with ``inputs``. ``modules``: vLLM's attention layers by name."""
+
+    def __init__(
+        self, gm: GraphModule, inputs: Sequence[Any], modules: dict[str, Any], options: dict[str, Any], report: Report
+    ) -> None:
+        self.gm, self.report = gm, report
+        self.options = option_table.parse({**options, "fallback": "error"})
+        self.found = rewrite.inspect(gm, inputs)
+        self.layers: dict[str, Layer] = {}
+        for name in self.found.names.values():
+            if name not in modules:
+                raise UnsupportedError(f"attention layer {name} is not among those of the model")
+            self.layers[name] = layers.describe(name, modules[name])
+        self.names = tuple(self.layers)
+        self.stored = tuple(dict.fromkeys(layer.cache_of for layer in self.layers.values()))
+        self._at = tuple(self.names.index(name) for name in self.stored)
+        self._made: dict[Any, _Made] = {}
+        self._views: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, args: Sequence[Any], batch: Batch) -> Sequence[Any]:
+        """Launch once for the batch. ``args``: those of Dynamo's graph. Raises NotDecode where there is no program."""
+        caches = [self._view(name, batch.caches[i]) for name, i in zip(self.stored, self._at, strict=True)]
+        key = (batch.of_layer, *(_layout(c) for c in caches), *(g.table.shape[1] for g in batch.groups))
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = self._make(args, caches, batch)
+        if made.compilation is None:
+            raise NotDecode(made.reason)
+        fresh = batch.tokens not in made.sizes
+        if fresh and _capturing(caches[0]):
+            raise NotDecode("nothing is compiled while a graph is captured")
+        taken = [args[i] for i in self.found.kept]
+        of_groups = [t for g in batch.groups for t in (g.table, g.slots, g.lengths)]
+        with _compiling() if fresh else contextlib.nullcontext():
+            start = time.perf_counter()
+            try:
+                results = made.compilation.run(*taken, *caches, *of_groups)
+            except UnsupportedError as error:  # raised before anything has run
+                made.compilation, made.reason = None, f"no program: {' '.join(str(error).split())}"
+                self.report.refused(made.reason)
+                raise NotDecode(made.reason) from None
+        if fresh:
+            made.sizes.add(batch.tokens)
+            self.report.ready(batch.tokens, time.perf_counter() - start, made.compilation)
+        self.report.launched()
+        return results
+
+    def bytes_at_most(self) -> int:
+        """An upper bound of the memory that a launch needs besides its arguments: every value of the graph, in fp32,
+        for the most tokens.
+        """
+        total = 0
+        for node in self.gm.graph.nodes:
+            value = node.meta.get("example_value")
+            if node.op == "placeholder" or not isinstance(value, torch.Tensor):
+                continue
+            size = 4
+            for extent in value.shape:
+                size *= MAX_ROWS if isinstance(extent, torch.SymInt) else int(extent)
+            total += size
+        return total
+
+    def _make(self, args: Sequence[Any], caches: Sequence[torch.Tensor], batch: Batch) -> _Made:
+        try:
+            for name, cache in zip(self.stored, caches, strict=True):
+                self._check_type(name, cache)
+            with _compiling():
+                return _Made(self._compile(args, caches, batch))
+        except OnelaunchError as error:
+            reason = " ".join(str(error).split())
+            self.report.refused(reason)
+            return _Made(None, f"no program: {reason}")
+
+    def _check_type(self, name: str, cache: torch.Tensor) -> None:
+        if cache.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise UnsupportedError(f"a cache of {cache.dtype} in {name}; accepted: float32, float16, bfloat16")
+
+    def _compile(self, args: Sequence[Any], caches: Sequence[torch.Tensor], batch: Batch) -> Compilation:
+        ranks = {n: c.dim() for n, c in zip(self.stored, caches, strict=True)}
+        group = dict(zip(self.names, batch.of_layer, strict=True))
+        gm = rewrite.rewrite(self.gm, self.found, self.layers, ranks, group)
+        fakes = Fakes(MAX_ROWS)
+        old = self.gm.graph.find_nodes(op="placeholder")
+        inputs = [_fake(fakes, old[i].meta["example_value"], args[i]) for i in self.found.kept]
+        inputs += [fakes.tensor(c, (fakes.blocks(c.shape[0]), *c.shape[1:]), c.stride()) for c in caches]
+        for g in batch.groups:
+            inputs += _fake_group(fakes, g)
+        for node, value in zip(gm.graph.find_nodes(op="placeholder"), inputs, strict=True):
+            node.meta["example_value"] = value
+        return compile_graph(gm, inputs, self.options)
+
+    def _view(self, name: str, cache: torch.Tensor) -> torch.Tensor:
+        """The cache as a program takes it; the same view as long as vLLM keeps the same tensor."""
+        known = self._views.get(name)
+        if known is not None and known[0] is cache:
+            return known[1]
+        try:
+            view = layers.rows(cache, self.layers.get(name) or self._owner(name))
+        except UnsupportedError as error:
+            raise NotDecode(f"no program: {error}") from None
+        self._views[name] = (cache, view)
+        return view
+
+    def _owner(self, name: str) -> Layer:
+        return next(layer for layer in self.layers.values() if layer.cache_of == name)
+
+
+def _fake(fakes: Fakes, example: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    shape = [fakes.tokens if isinstance(s, torch.SymInt) else int(s) for s in example.shape]
+    return fakes.tensor(real, shape, None if real.is_contiguous() else _static(real, shape))
+
+
+def _static(real: torch.Tensor, shape: Sequence[Any]) -> Sequence[int]:
+    if any(isinstance(s, torch.SymInt) for s in shape):
+        raise UnsupportedError(f"an argument of strides {real.stride()} whose size varies; accepted: contiguous")
+    return real.stride()
+
+
+def _fake_group(fakes: Fakes, group: Group) -> list[torch.Tensor]:
+    table = fakes.tensor(group.table, (fakes.tokens, group.table.shape[1]), group.table.stride())
+    return [table, fakes.tensor(group.slots, (fakes.tokens,)), fakes.tensor(group.lengths, (fakes.tokens,))]
+
+
+def _layout(cache: torch.Tensor) -> tuple[Any, ...]:
+    return (*cache.shape[1:], *cache.stride(), cache.dtype)
+
+
+def _capturing(tensor: torch.Tensor) -> bool:
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    """vLLM calls models in inference mode, in which tracing would make tensors that nothing else can use; Dynamo's code
+    runs without torch functions, by which graphs are written.
+    """
+    with torch._C._EnableTorchFunction(), torch.inference_mode(False), torch.no_grad():
+        yield
+

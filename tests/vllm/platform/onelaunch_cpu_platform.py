@@ -1,0 +1,83 @@
+"""A platform for tests: vLLM's wheel for GPUs, unmodified, on a CPU. What its C++ library would do is done in torch."""
+
+from __future__ import annotations
+
+import torch
+from vllm.platforms.cpu import CpuPlatform
+
+_LIBRARY: list[torch.library.Library] = []
+
+
+def platform() -> str:
+    return "onelaunch_cpu_platform.TorchCpuPlatform"
+
+
+class TorchCpuPlatform(CpuPlatform):
+    @classmethod
+    def import_kernels(cls) -> None:
+        if _LIBRARY:
+            return
+        library = torch.library.Library("_C", "FRAGMENT")
+        _LIBRARY.append(library)
+        for schema, function in _OPERATORS.items():
+            library.define(schema)
+            library.impl(schema.partition("(")[0], function, "CompositeExplicitAutograd")
+
+    @classmethod
+    def get_attn_backend_cls(cls, *args, **kwargs) -> str:
+        return "onelaunch.integrations.vllm.torch_attention.TorchAttentionBackend"
+
+    @classmethod
+    def register_triton_kernel_overrides(cls) -> None:
+        from vllm.triton_utils import HAS_TRITON
+
+        if HAS_TRITON:  # Triton's interpreter runs them
+            return
+        from vllm.triton_utils.dispatcher import register_kernels
+
+        register_kernels({"vllm.v1.worker.block_table.ComputeSlotMappingKernel.kernel": _slot_mapping})
+
+
+def _slot_mapping(
+    num_tokens, max_num_tokens, query_start_loc_ptr, positions_ptr, block_table_ptr, block_table_stride,
+    slot_mapping_ptr, KV_CACHE_BLOCK_SIZE, TOTAL_CP_WORLD_SIZE, TOTAL_CP_RANK, CP_KV_CACHE_INTERLEAVE_SIZE, PAD_ID,
+    BLOCK_SIZE,
+):  # fmt: skip
+    assert TOTAL_CP_WORLD_SIZE == 1
+    counts = query_start_loc_ptr.diff()
+    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    at = positions_ptr[: len(rows)]
+    blocks = block_table_ptr[rows, at // KV_CACHE_BLOCK_SIZE].long()
+    slot_mapping_ptr[: len(rows)] = blocks * KV_CACHE_BLOCK_SIZE + at % KV_CACHE_BLOCK_SIZE
+    slot_mapping_ptr[num_tokens:max_num_tokens] = PAD_ID
+
+
+def _argmax_of_noise(logits, seeds):
+    """The Gumbel trick: one draw from each row's softmax."""
+    noise = torch.empty_like(logits)
+    for row, seed in zip(noise, seeds.tolist(), strict=True):
+        row.exponential_(generator=torch.Generator().manual_seed(seed))
+    return (logits.softmax(-1) / noise).argmax(-1)
+
+
+def _rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox):
+    """As vLLM's own native definition, in place."""
+    from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
+
+    size = cos_sin_cache.shape[-1]
+    turned = RotaryEmbedding.forward_static(positions, query, key, head_size, size, cos_sin_cache, is_neox)
+    for old, new in zip((query, key), turned, strict=True):
+        if old is not None:
+            old.copy_(new)
+
+
+_OPERATORS = {
+    "rotary_embedding(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head_size, Tensor cos_sin_cache, "
+    "bool is_neox) -> ()": _rotary_embedding,
+    "silu_and_mul(Tensor(a!) out, Tensor x) -> ()": lambda out, x: out.copy_(
+        torch.nn.functional.silu(x[..., : out.shape[-1]]) * x[..., out.shape[-1] :]
+    ),
+    "init_cpu_memory_env(int[] nodes) -> ()": lambda nodes: None,
+    "greedy_argmax(Tensor logits) -> Tensor": lambda logits: logits.argmax(-1),
+    "fused_gumbel_argmax(Tensor logits, Tensor seeds) -> Tensor": _argmax_of_noise,
+}
