@@ -77,16 +77,24 @@ def plain(a: Attention) -> Expr:
     dot = build.reduce("sum", a.head, product)
     score = build.cast(substitute(a.score, {build.acc(0): dot}), wide)
     low = build.const(-math.inf, wide)
-    for condition in (
+    conditions = (
         None if a.start is None else build.le(a.start, a.key),
         None if a.stop is None else build.lt(a.key, a.stop),
         None if a.masked == "all" else a.scan,  # then the score says all
-    ):
-        score = score if condition is None else build.where(condition, score, low)
+    )
+
+    def counted(value: Expr, other: Expr) -> Expr:
+        """``value`` where a position counts; elsewhere it is not evaluated."""
+        for condition in conditions:
+            value = value if condition is None else build.where(condition, value, other)
+        return value
+
+    score = counted(score, low)
     peak = build.reduce("max", a.key, score)
     empty = build.eq(peak, low)
     base = build.where(empty, build.const(0.0, wide), peak)
     weight = build.pointwise(Op.EXP, build.sub(score, base))
     total = build.reduce("sum", a.key, weight)
-    mean = build.pointwise(Op.DIV, build.reduce("sum", a.key, build.mul(weight, build.cast(a.v, wide))), total)
+    weighted = counted(build.mul(weight, build.cast(a.v, wide)), build.const(0.0, wide))
+    mean = build.pointwise(Op.DIV, build.reduce("sum", a.key, weighted), total)
     return build.where(empty, build.const(0.0 if a.masked == "zero" else math.nan, wide), mean)
