@@ -1,20 +1,19 @@
 """Attend kernels: queries and scores from expressions, keys and values in place, the softmax by attend.h.
 
 Neighbouring queries along one axis share a pass over keys and values where those depend on the axis only through
-``h // g`` (grouped heads), or not at all. Keys or values that are not plain memory with unit stride along the head are
-evaluated into scratch first.
+``h // g`` (grouped heads), or not at all. Keys or values that are not rows in memory with unit stride along the head
+(``onelaunch.targets.source.rows``) are evaluated into scratch first.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 
 from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import substitute
-from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Attention
 from onelaunch.program.program import maximum
 from onelaunch.targets.cpu.kernel import KernelWriter
@@ -27,24 +26,17 @@ from onelaunch.targets.source.attention import values_of
 from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CPU
 from onelaunch.targets.source.loops import Loop
-from onelaunch.targets.source.matrix import STREAMED
-from onelaunch.targets.source.matrix import stored
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import open_loop
 from onelaunch.targets.source.nests import write_store
 from onelaunch.targets.source.printer import bare
+from onelaunch.targets.source.rows import Rows
+from onelaunch.targets.source.rows import in_place
+from onelaunch.targets.source.rows import write_start
+from onelaunch.targets.source.rows import write_starts
 from onelaunch.targets.source.tiles import Axis
 
 GROUP = 8  # queries that share one pass at most: as many as linear.h takes tokens at once
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rows:
-    """Keys or values as memory: C++ type, text of the first element's address, elements between positions."""
-
-    type: str
-    start: str
-    stride: int
 
 
 def write_attend(k: KernelWriter) -> None:
@@ -77,8 +69,13 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
     steps = [] if axis is None else [_members(axis, first, size)]
     row = build.const(0) if axis is None else build.sub(axis.variable, first)
     begin, end = _write_range(k, a, block)
-    keys = _rows(k, block, a.k, a.k, a.key, a.head, full(a.head, CPU.independent), begin, end, "@k")
-    data = _rows(k, block, a.v, values_of(a), a.key, d.variable, d.loop(CPU.independent), begin, end, "@v")
+    keys = in_place(writer.memory, a.k, a.key, a.head, build.const(0))
+    if keys is None:
+        keys = _evaluated(k, block, a.k, a.key, full(a.head, CPU.independent), begin, end, "@k")
+    data = in_place(writer.memory, values_of(a), a.key, d.variable, d.low)
+    if data is None:
+        data = _evaluated(k, block, a.v, a.key, d.loop(CPU.independent), begin, end, "@v")
+    kind, parts = _write_places(k, a, (keys, data), block)
     plain_q = k.reserve("@q", size * width, (build.const(size), a.head.args[0]), (build.const(width), build.const(1)))
     padded = -(-width // INNER_BLOCK) * INNER_BLOCK
     ready = k.reserve("@ready", size * padded, (build.const(size * padded),), (build.const(1),))
@@ -88,14 +85,12 @@ def _write_group(k: KernelWriter, a: Attention, block: Block, axis: Axis | None,
     write_store(writer, home, [*steps, full(a.head, CPU.independent)], "@q", (row, a.head), a.q, trusted=True)
     block.items.append(home)
     head_size = bare(writer.value(writer.memory.lower(a.head.args[0]), block))
-    block.items.append(f"prepare<{keys.type}, {size}>({plain_q}, {width}, {head_size}, {ready});")
+    block.items.append(f"prepare<{CPU.storage[keys.dtype]}, {size}>({plain_q}, {width}, {head_size}, {ready});")
     score = _write_score(k, a, block, axis)
     cache = writer.fresh("cache", numbered=False)
     value_size = values if a.part is None else values - 2
-    block.items.append(
-        f"const Cache<{keys.type}, {data.type}> {cache} = "
-        f"{{{keys.start}, {keys.stride}, {data.start}, {data.stride}, {head_size}, {value_size}}};"
-    )
+    parts[2:2] = [head_size, str(value_size)]
+    block.items.append(f"const {kind} {cache} = {{{', '.join(parts)}}};")
     zero = "false" if a.masked == "nan" else "true"
     arguments = f"{ready}, {cache}, {begin}, {end}, {score}"
     if a.part is None:
@@ -149,33 +144,33 @@ def _write_range(k: KernelWriter, a: Attention, block: Block) -> tuple[str, str]
     return begin, end
 
 
-def _rows(
-    k: KernelWriter, block: Block, e: Expr, inner: Expr, key: Expr, element: Expr, elements: Loop, begin: str, end: str,
-    name: str,
-) -> Rows:  # fmt: skip
-    """Keys or values in place where ``inner`` lies with unit stride along ``element``, else ``e`` from scratch."""
-    source, writer = stored(inner), k.writer
-    if source.op is Op.LOAD and source.dtype in STREAMED:
-        parts, constant = terms(writer.memory.lower(source).args[0])
-        stride, unit = parts.pop(key, 0), parts.pop(element, 0)
-        if unit == 1 and stride > 0 and not any(v in t.free for t in parts for v in (key, element)):
-            base = build.add(build.const(constant), elements.low)
-            for term, factor in parts.items():
-                base = build.add(base, build.mul(term, build.const(factor)))
-            writer.count((base,))
-            start = f"{writer.memory.places[source.attr].pointer} + {bare(writer.value(base, block))}"
-            return Rows(CPU.storage[source.dtype], start, stride)
+def _write_places(k: KernelWriter, a: Attention, rows: tuple[Rows, Rows], block: Block) -> tuple[str, list[str]]:
+    """The type of attend.h that says where keys and values lie, and what it is made of besides their sizes."""
+    pages = [r.page for r in rows if r.page]
+    if pages:
+        return "Pages", [
+            *(f"{write_starts(k.writer, r, a.key, block)}, {r.stride}" for r in rows), str(math.gcd(*pages))
+        ]  # fmt: skip
+    kind = f"Cache<{', '.join(CPU.storage[r.dtype] for r in rows)}>"
+    return kind, [f"{write_start(k.writer, r, block)}, {r.stride}" for r in rows]
+
+
+def _evaluated(
+    k: KernelWriter, block: Block, e: Expr, key: Expr, elements: Loop, begin: str, end: str, name: str
+) -> Rows:
+    """Keys or values of the positions that will be visited, in scratch."""
+    element, writer = elements.variable, k.writer
     width = maximum(elements.high) - (int(elements.low.value) if elements.low.is_const else 0)
     positions = maximum(key.args[0])
     strides = (build.const(width), build.const(1))
-    pointer = k.reserve(name, positions * width, (build.const(positions), build.const(width)), strides)
+    k.reserve(name, positions * width, (build.const(positions), build.const(width)), strides)
     low, high = (build.var(f"{name}.{b}", positions + 1) for b in ("begin", "end"))
     span = Loop(key, low, high, (0, positions - 1))
     home = Block(block)
     home.names.update({low: begin, high: end})
     write_store(writer, home, [span, elements], name, (key, build.sub(element, elements.low)), e, trusted=True)
     block.items.append(home)
-    return Rows("float", pointer, width)
+    return Rows(DType.F32, name, build.const(0), width)
 
 
 def _write_score(k: KernelWriter, a: Attention, block: Block, axis: Axis | None) -> str:

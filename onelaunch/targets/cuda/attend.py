@@ -16,7 +16,6 @@ from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import substitute
 from onelaunch.graph.expr import walk
-from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Attention
 from onelaunch.program.program import maximum
 from onelaunch.targets.cuda.kernel import SYNC
@@ -35,8 +34,6 @@ from onelaunch.targets.source.block import Block
 from onelaunch.targets.source.dialect import CUDA
 from onelaunch.targets.source.loops import ALONE
 from onelaunch.targets.source.loops import Loop
-from onelaunch.targets.source.matrix import STREAMED
-from onelaunch.targets.source.matrix import stored
 from onelaunch.targets.source.nests import close
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import lower_store
@@ -44,6 +41,10 @@ from onelaunch.targets.source.nests import open_loop
 from onelaunch.targets.source.newest import Newest
 from onelaunch.targets.source.newest import split_newest
 from onelaunch.targets.source.printer import bare
+from onelaunch.targets.source.rows import Rows
+from onelaunch.targets.source.rows import in_place
+from onelaunch.targets.source.rows import write_start
+from onelaunch.targets.source.rows import write_starts
 from onelaunch.targets.source.tiles import Axis
 
 QUERIES_MOST = 8  # of a pass: attend_tensor.cuh
@@ -52,18 +53,11 @@ COMPUTED_MOST = 16 << 20  # bytes of keys and values that a block evaluates into
 WARPS = 8  # types.cuh
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rows:
-    """Keys or values as memory: C++ type, the first element (operand and address), elements between positions.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Computed(Rows):
+    """Keys or values that have to be evaluated into ``operand`` first: what they are (key, element, expression)."""
 
-    ``computed``: what they are where they have to be evaluated into ``operand`` first (key, element, expression).
-    """
-
-    type: str
-    operand: str
-    base: Expr
-    stride: int
-    computed: tuple[Expr, Expr, Expr] | None = None
+    what: tuple[Expr, Expr, Expr]
 
 
 def write_attend(k: KernelWriter) -> None:
@@ -71,7 +65,7 @@ def write_attend(k: KernelWriter) -> None:
     assert k.nest.attention is not None, "an Attend kernel without attention"
     a, newest = split_newest(k.nest.attention)
     rows = _keys_and_values(k, a)
-    if rows is None or any(r.computed for r in rows):
+    if rows is None or any(isinstance(r, Computed) for r in rows):
         a, newest = k.nest.attention, None
     if rows is None:
         if a.part is not None:
@@ -100,8 +94,8 @@ def _keys_and_values(k: KernelWriter, a: Attention) -> tuple[Rows, Rows] | None:
     wide = a.q.dtype.compute is DType.F64 or a.v.dtype.compute is DType.F64
     if wide or not last.is_full or not head.is_const or max(maximum(head), last.most) > WIDEST:
         return None
-    keys = _in_place(k, a.k, a.key, a.head, build.const(0))
-    values = _in_place(k, values_of(a), a.key, last.variable, last.low)
+    keys = in_place(k.writer.memory, a.k, a.key, a.head, build.const(0))
+    values = in_place(k.writer.memory, values_of(a), a.key, last.variable, last.low)
     positions = maximum(a.key.args[0])
     widths = (maximum(head), last.most)
     if sum(4 * positions * n for n, r in zip(widths, (keys, values), strict=True) if r is None) > COMPUTED_MOST:
@@ -113,26 +107,10 @@ def _keys_and_values(k: KernelWriter, a: Attention) -> tuple[Rows, Rows] | None:
     return keys, values
 
 
-def _computed(k: KernelWriter, name: str, positions: int, width: int, what: tuple[Expr, Expr, Expr]) -> Rows:
+def _computed(k: KernelWriter, name: str, positions: int, width: int, what: tuple[Expr, Expr, Expr]) -> Computed:
     shape, strides = (build.const(positions), build.const(width)), (build.const(width), build.const(1))
     k.reserve(name, positions * width, shape, strides)
-    return Rows("float", name, build.const(0), width, what)
-
-
-def _in_place(k: KernelWriter, e: Expr, key: Expr, element: Expr, low: Expr) -> Rows | None:
-    """Keys or values where they lie with unit stride along ``element``."""
-    source = stored(e)
-    if source.op is not Op.LOAD or source.dtype not in STREAMED:
-        return None
-    lowered = k.writer.memory.lower(source)
-    parts, constant = terms(lowered.args[0])
-    stride, unit = parts.pop(key, 0), parts.pop(element, 0)
-    if unit != 1 or stride <= 0 or any(v in t.free for t in parts for v in (key, element)):
-        return None
-    base = build.add(build.const(constant), low)
-    for term, factor in parts.items():
-        base = build.add(base, build.mul(term, build.const(factor)))
-    return Rows(CUDA.storage[source.dtype], source.attr, base, stride)
+    return Computed(DType.F32, name, build.const(0), width, what=what)
 
 
 def _write_group(
@@ -158,13 +136,12 @@ def _write_group(
     queries = k.reserve("@q", size * width, (build.const(size), a.head.args[0]), (build.const(width), build.const(1)))
     begin, end = _write_range(k, a, block)
     for r in rows:
-        _evaluate(k, r, block, begin, end)
+        if isinstance(r, Computed):
+            _evaluate(k, r, block, begin, end)
     newly = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
     fill = _write_queries(k, a, newest, block, members, row)
     score = _write_score(k, a, block, axis)
-    cache = writer.fresh("cache", numbered=False)
-    keys, data = (f"{_start(k, r, block)}, {r.stride}" for r in rows)
-    block.items.append(f"const Cache<{rows[0].type}, {rows[1].type}> {cache} = {{{keys}, {data}}};")
+    cache = _write_cache(k, a, rows, block)
     how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
     call = f"attend<{size}, {width}, {value_size}, {how}>"
     block.items.append(f"{call}({fill}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts}{newly});")
@@ -181,11 +158,11 @@ def _reserve_newest(
     """Memory for a key and a value as the cache would hold them; the C++ text of attend.cuh's Newest."""
     names = []
     for name, r, width in zip(("@newest_key", "@newest_value"), rows, widths, strict=True):
-        dtype = next(d for d, storage in CUDA.storage.items() if storage == r.type)
-        names.append(k.reserve(name, width, (build.const(width),), (build.const(1),), dtype))
+        names.append(k.reserve(name, width, (build.const(width),), (build.const(1),), r.dtype))
     at = k.writer.memory.lower(newest.at)
     k.writer.count((at,))
-    return f"Newest<{rows[0].type}, {rows[1].type}>{{{bare(k.writer.value(at, block))}, {names[0]}, {names[1]}}}"
+    types = ", ".join(CUDA.storage[r.dtype] for r in rows)
+    return f"Newest<{types}>{{{bare(k.writer.value(at, block))}, {names[0]}, {names[1]}}}"
 
 
 def _write_newest(k: KernelWriter, a: Attention, newest: Newest, body: Block) -> None:
@@ -228,11 +205,9 @@ def _write_queries(
     return name
 
 
-def _evaluate(k: KernelWriter, rows: Rows, block: Block, begin: str, end: str) -> None:
+def _evaluate(k: KernelWriter, rows: Computed, block: Block, begin: str, end: str) -> None:
     """Keys or values of the positions that will be visited, into memory of the block's own."""
-    if rows.computed is None:
-        return
-    key, element, e = rows.computed
+    key, element, e = rows.what
     positions = maximum(key.args[0])
     low, high = (build.var(f"{rows.operand}.{b}", positions + 1) for b in ("begin", "end"))
     home = Block(block)
@@ -242,9 +217,16 @@ def _evaluate(k: KernelWriter, rows: Rows, block: Block, begin: str, end: str) -
     block.items.append(home)
 
 
-def _start(k: KernelWriter, rows: Rows, block: Block) -> str:
-    k.writer.count((rows.base,))
-    return f"{k.writer.memory.places[rows.operand].pointer} + {bare(k.writer.value(rows.base, block))}"
+def _write_cache(k: KernelWriter, a: Attention, rows: tuple[Rows, Rows], block: Block) -> str:
+    """Keys and values as attend_parts.cuh takes them; returns the C++ name."""
+    cache = k.writer.fresh("cache", numbered=False)
+    if any(r.page for r in rows):
+        kind, given = "Pages", [f"{write_starts(k.writer, r, a.key, block)}, {r.grain}" for r in rows]
+    else:
+        kind = f"Cache<{', '.join(CUDA.storage[r.dtype] for r in rows)}>"
+        given = [f"{write_start(k.writer, r, block)}, {r.stride}" for r in rows]
+    block.items.append(f"const {kind} {cache} = {{{', '.join(given)}}};")
+    return cache
 
 
 def _write_range(k: KernelWriter, a: Attention, block: Block) -> tuple[str, str]:

@@ -23,15 +23,48 @@ namespace onelaunch {
 inline constexpr int kAttendBlock = 64;
 static_assert(kAttendBlock % kLanes == 0, "a block is a whole number of vectors");
 
-// The keys and values of one head: element d of position s is at [s * stride + d].
+// The keys and values of one head in one piece: element d of position s is at [s * stride + d].
 template <class K, class V>
 struct Cache {
+  using Key = K;
+  using Value = V;
   const K* keys;
   int64_t key_stride;
   const V* values;
   int64_t value_stride;
   int64_t key_size, value_size;  // elements of a head
+
+  const K* key(int64_t position) const { return keys + position * key_stride; }
+  const V* value(int64_t position) const { return values + position * value_stride; }
+
+  // How many rows from `position` on, of `count`, are a stride apart.
+  int64_t run(int64_t, int64_t count) const { return count; }
 };
+
+// Keys and values in pages: the row of position s begins at [key_row(s)]. Rows are a stride apart within the `page`
+// positions from a multiple of it on.
+template <class K, class KeyRow, class V, class ValueRow>
+struct Pages {
+  using Key = K;
+  using Value = V;
+  const K* keys;
+  KeyRow key_row;
+  int64_t key_stride;
+  const V* values;
+  ValueRow value_row;
+  int64_t value_stride, key_size, value_size, page;
+
+  const K* key(int64_t position) const { return keys + key_row(position); }
+  const V* value(int64_t position) const { return values + value_row(position); }
+
+  int64_t run(int64_t position, int64_t count) const {
+    const int64_t left = page - position % page;
+    return left < count ? left : count;
+  }
+};
+template <class K, class KeyRow, class V, class ValueRow>
+Pages(const K*, KeyRow, int64_t, const V*, ValueRow, int64_t, int64_t, int64_t, int64_t)
+    -> Pages<K, KeyRow, V, ValueRow>;
 
 // The running softmax of one query: `peak` is the largest score, `weight` the sum of exp(score - peak). The output
 // beside it is not yet divided by the weight.
@@ -60,6 +93,21 @@ inline float update(float (&scores)[kAttendBlock], Softmax& state) {
   return factor;
 }
 
+// take(first, n) for each run of `count` positions from `begin` on; the first is counted from there.
+template <class Where, class Take>
+inline void each_run(const Where& cache, int64_t begin, int64_t count, const Take& take) {
+  for (int64_t at = 0, n = 0; at < count; at += n) {
+    n = cache.run(begin + at, count - at);
+    take(at, n);
+  }
+}
+
+// Asks for the rows of neighbouring positions.
+template <class T>
+inline void prefetch_rows(const T* row, int64_t stride, int64_t size, int64_t count) {
+  prefetch(row, stride * int64_t(sizeof(T)), size * int64_t(sizeof(T)), 0, count);
+}
+
 }  // namespace detail
 
 // Before the first range. `sinks`, if not null, is one logit a query that takes part in the sum and has no value.
@@ -73,18 +121,24 @@ inline void attend_begin(int64_t value_size, const float* sinks, Softmax* state,
 
 // Adds positions begin <= s < end. `queries` is prepare<K, Q>(..., key_size); score(q, s, dot) returns the score of
 // query q at position s (scale, soft cap, mask, bias) and is called inside a simd loop over s.
-template <int Q, class K, class V, class Score>
-inline void attend_range(const float* queries, const Cache<K, V>& cache, int64_t begin, int64_t end, const Score& score,
+template <int Q, class Where, class Score>
+inline void attend_range(const float* queries, const Where& cache, int64_t begin, int64_t end, const Score& score,
                          Softmax* state, float* out, int64_t out_stride) {
   alignas(64) float scores[Q][kAttendBlock];
   alignas(64) float weights[Q * kAttendBlock];
   for (int64_t at = begin; at < end; at += kAttendBlock) {
     const int count = int(end - at < kAttendBlock ? end - at : kAttendBlock);
     const int64_t after = end - at - count < kAttendBlock ? end - at - count : kAttendBlock;
-    prefetch(cache.values, cache.value_stride * int64_t(sizeof(V)), cache.value_size * int64_t(sizeof(V)), at, count);
-    prefetch(cache.keys, cache.key_stride * int64_t(sizeof(K)), cache.key_size * int64_t(sizeof(K)), at + count, after);
-    linear<K, Q>(queries, cache.keys, cache.key_stride, cache.key_size, 0, cache.key_size, at, at + count, scores[0],
-                 kAttendBlock);
+    detail::each_run(cache, at, count, [&](int64_t i, int64_t n) {
+      detail::prefetch_rows(cache.value(at + i), cache.value_stride, cache.value_size, n);
+    });
+    detail::each_run(cache, at + count, after, [&](int64_t i, int64_t n) {
+      detail::prefetch_rows(cache.key(at + count + i), cache.key_stride, cache.key_size, n);
+    });
+    detail::each_run(cache, at, count, [&](int64_t i, int64_t n) {
+      linear<typename Where::Key, Q>(queries, cache.key(at + i), cache.key_stride, cache.key_size, 0, cache.key_size, 0,
+                                     n, scores[0] + i, kAttendBlock);
+    });
     for (int q = 0; q < Q; ++q) {
       float* row = scores[q];
 #pragma omp simd
@@ -98,8 +152,11 @@ inline void attend_range(const float* queries, const Cache<K, V>& cache, int64_t
       }
     }
     prepare_columns<Q>(scores[0], kAttendBlock, count, weights);
-    linear_columns<V, Q>(weights, cache.values + at * cache.value_stride, cache.value_stride, count, 0, count, 0,
-                         cache.value_size, out, out_stride, true);
+    detail::each_run(cache, at, count, [&](int64_t i, int64_t n) {  // weights are prepared for all of the block
+      const typename Where::Value* const first = cache.value(at + i) - i * cache.value_stride;
+      linear_columns<typename Where::Value, Q>(weights, first, cache.value_stride, count, i, i + n, 0,
+                                               cache.value_size, out, out_stride, true);
+    });
   }
 }
 
@@ -141,8 +198,8 @@ inline void attend_end(int64_t value_size, const Softmax* state, float* out, int
 }
 
 // The whole of it: out[q * out_stride + d] for every query.
-template <int Q, class K, class V, class Score>
-inline void attend(const float* queries, const Cache<K, V>& cache, int64_t begin, int64_t end, const Score& score,
+template <int Q, class Where, class Score>
+inline void attend(const float* queries, const Where& cache, int64_t begin, int64_t end, const Score& score,
                    const float* sinks, float* out, int64_t out_stride, bool empty_is_zero = true) {
   Softmax state[Q];
   attend_begin<Q>(cache.value_size, sinks, state, out, out_stride);
@@ -151,9 +208,9 @@ inline void attend(const float* queries, const Cache<K, V>& cache, int64_t begin
 }
 
 // The same before its last step: behind each query's `value_size` sums stand its peak and its weight.
-template <int Q, class K, class V, class Score>
-inline void attend_unfinished(const float* queries, const Cache<K, V>& cache, int64_t begin, int64_t end,
-                              const Score& score, float* out, int64_t out_stride) {
+template <int Q, class Where, class Score>
+inline void attend_unfinished(const float* queries, const Where& cache, int64_t begin, int64_t end, const Score& score,
+                              float* out, int64_t out_stride) {
   Softmax state[Q];
   attend_begin<Q>(cache.value_size, nullptr, state, out, out_stride);
   attend_range<Q>(queries, cache, begin, end, score, state, out, out_stride);

@@ -112,9 +112,9 @@ __device__ __forceinline__ void add_newest(const float* queries, const Newest<K,
 // `queries` in shared memory; the first keys and values are on their way to L2 meanwhile. `partial` holds
 // WarpParts<Q, kValue>::kFloats. `newest`: what lies in the cache at its position is not looked at; prepare() writes it
 // too. All computing threads call it; it ends with a barrier.
-template <int Q, int kKey, int kValue, Finish kFinish, class K, class V, class Prepare, class Score, class Last = NoNewest>
-__device__ __forceinline__ void attend(const Prepare& prepare, const float* queries, const Cache<K, V>& cache,
-                                       int64_t begin, int64_t end, const Score& scored, float* out, float* partial,
+template <int Q, int kKey, int kValue, Finish kFinish, class Where, class Prepare, class Score, class Last = NoNewest>
+__device__ __forceinline__ void attend(const Prepare& prepare, const float* queries, const Where& cache, int64_t begin,
+                                       int64_t end, const Score& scored, float* out, float* partial,
                                        const Last& newest = {}) {
   constexpr bool kHasNewest = Last::kThere;
   const detail::WarpParts<Q, kValue> parts = {partial};
@@ -123,9 +123,9 @@ __device__ __forceinline__ void attend(const Prepare& prepare, const float* quer
       if (position == newest.at) return -float_limits<float>::infinity();
     return scored(q, position, dot);
   };
-  if constexpr (detail::kFitsTensorCores<kKey, kValue, K, V>) {
+  if constexpr (detail::kFitsTensorCores<kKey, kValue, typename Where::Key, typename Where::Value>) {
     const bool aligned = cache.is_aligned();
-    detail::TensorPass<Q, kKey, kValue, K, V> pass(cache, begin, end);
+    detail::TensorPass<Q, kKey, kValue, Where> pass(cache, begin, end);
     if (aligned) pass.announce();
     prepare();
     sync_block();

@@ -81,9 +81,11 @@ struct Running {
 };
 
 // Queries [first, first + kGroup).
-template <int kGroup, int kKey, int kValue, int Q, class K, class V, class Score>
-__device__ __forceinline__ void attend_group(int first, const float* queries, const Cache<K, V>& cache, int64_t begin,
+template <int kGroup, int kKey, int kValue, int Q, class Where, class Score>
+__device__ __forceinline__ void attend_group(int first, const float* queries, const Where& cache, int64_t begin,
                                              int64_t end, const Score& score, const WarpParts<Q, kValue>& parts) {
+  using K = typename Where::Key;
+  using V = typename Where::Value;
   using Split = Heads<kKey, kValue>;
   constexpr int kVectors = Split::kVectors, kShare = Split::kShare, kTogether = Split::kTogether;
   constexpr int kOfBlock = kWarps * Split::kStreams;
@@ -107,13 +109,15 @@ __device__ __forceinline__ void attend_group(int first, const float* queries, co
     for (int n = 0; n < kTogether; ++n) {
       const int64_t position = at + n * kOfBlock + stream;
 #pragma unroll
+      for (int v = 0; v < kVectors; ++v) keys[n][v].clear(), values[n][v].clear();
+      if (position >= end) continue;
+      const K* const key = cache.key(position);
+      const V* const value = cache.value(position);
+#pragma unroll
       for (int v = 0; v < kVectors; ++v) {
         const int d = (v * kShare + lane) * kVector;
-        keys[n][v].clear();
-        values[n][v].clear();
-        if (position < end && d < kKey) load_part(keys[n][v], cache.keys + position * cache.key_stride, d, kKey, whole);
-        if (position < end && d < kValue)
-          load_part(values[n][v], cache.values + position * cache.value_stride, d, kValue, whole);
+        if (d < kKey) load_part(keys[n][v], key, d, kKey, whole);
+        if (d < kValue) load_part(values[n][v], value, d, kValue, whole);
       }
     }
 #pragma unroll
@@ -160,9 +164,9 @@ __device__ __forceinline__ void attend_group(int first, const float* queries, co
 }
 
 // All queries, at most kMost in a pass. The last pass may take some a second time: it makes the same of them.
-template <int kMost, int kKey, int kValue, int Q, class K, class V, class Score>
-__device__ __forceinline__ void attend_by_lanes(const float* queries, const Cache<K, V>& cache, int64_t begin,
-                                                int64_t end, const Score& score, const WarpParts<Q, kValue>& parts) {
+template <int kMost, int kKey, int kValue, int Q, class Where, class Score>
+__device__ __forceinline__ void attend_by_lanes(const float* queries, const Where& cache, int64_t begin, int64_t end,
+                                                const Score& score, const WarpParts<Q, kValue>& parts) {
   constexpr int kGroup = Q < kMost ? Q : kMost;
 #pragma unroll 1
   for (int q = 0; q < Q; q += kGroup)

@@ -35,8 +35,10 @@ struct HalvesOfTwo {
   }
 };
 
-template <int Q, int kKey, int kValue, class K, class V>
+template <int Q, int kKey, int kValue, class Where>
 struct TensorPass {
+  using K = typename Where::Key;
+  using V = typename Where::Value;
   static constexpr int kRows = 8, kColumns = 4;  // of lanes
   static constexpr int kTile = 2 * kColumns;     // positions that a warp takes at once
   static constexpr int kRow = kWarps * kTile;    // and all warps
@@ -50,23 +52,19 @@ struct TensorPass {
   static constexpr bool kNarrow = kKey <= 128 && kValue <= 128;  // registers hold queries and what comes next
   static_assert(Q <= kRows, "queries are rows of lanes");
 
-  const K* keys_from;  // this lane's part of the first key, and of the first value
-  const V* values_from;
-  int64_t key_stride, value_stride, begin;
+  int64_t begin;
   int count, row, column, query;  // rows without a query of their own repeat the last
+  Where cache;                    // this lane's part of the keys and of the values, from the first on
   Raw<K> keys[kTiles][kKeyVectors];
   Raw<V> values[kTiles][2][kValueVectors];
   Rows16 held[kNarrow ? kKeyVectors : 1][kWords / 2];
   float out[kValueVectors][kWords][4] = {};  // elements 2 i and 2 i + 1 of a vector, each of queries 2 c and 2 c + 1
   float peak = -float_limits<float>::infinity(), weight = 0.0f;  // of query r; the weight of this lane's positions
 
-  __device__ __forceinline__ TensorPass(const Cache<K, V>& cache, int64_t begin, int64_t end)
-      : key_stride(cache.key_stride), value_stride(cache.value_stride), begin(begin),
-        count(end > begin ? int(end - begin) : 0), row(lane_of_warp() / kColumns), column(lane_of_warp() % kColumns),
-        query(row < Q ? row : Q - 1) {
-    keys_from = cache.keys + begin * key_stride + column * kVector;
-    values_from = cache.values + begin * value_stride + row * kVector;
-  }
+  __device__ __forceinline__ TensorPass(const Where& all, int64_t begin, int64_t end)
+      : begin(begin), count(end > begin ? int(end - begin) : 0), row(lane_of_warp() / kColumns),
+        column(lane_of_warp() % kColumns), query(row < Q ? row : Q - 1),
+        cache(all.from(begin, column * kVector, row * kVector)) {}
 
   // Has the first keys and values brought to L2. Not to registers yet: what is computed before run() needs these.
   __device__ __forceinline__ void announce() const {
@@ -106,7 +104,7 @@ struct TensorPass {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       if (n >= tiles) break;
-      const K* const from = keys_from + position(at + n * kRow + row) * key_stride;
+      const K* const from = cache.key(position(at + n * kRow + row));
 #pragma unroll
       for (int v = 0; v < kKeyVectors; ++v) load_vector<kKey, kColumns>(keys[n][v], from, v, column);
     }
@@ -119,7 +117,7 @@ struct TensorPass {
       if (n >= tiles) break;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const V* const from = values_from + position(at + n * kRow + 2 * column + i) * value_stride;
+        const V* const from = cache.value(position(at + n * kRow + 2 * column + i));
 #pragma unroll
         for (int v = 0; v < kValueVectors; ++v) load_vector<kValue, kRows>(values[n][i][v], from, v, row);
       }
@@ -146,8 +144,8 @@ struct TensorPass {
       const int n = i + lane_of_warp(), line = n % kLines, tile = n / kLines / kTile;
       const int64_t place = position(at + tile * kRow + n / kLines % kTile);
       if (tile >= kTiles) break;
-      if (line < kKeyLines) prefetch_line(keys_from - column * kVector + place * key_stride + line * kLine);
-      else prefetch_line(values_from - row * kVector + place * value_stride + (line - kKeyLines) * kLine);
+      if (line < kKeyLines) prefetch_line(cache.key(place) - column * kVector + line * kLine);
+      else prefetch_line(cache.value(place) - row * kVector + (line - kKeyLines) * kLine);
     }
   }
 
