@@ -17,6 +17,7 @@ from onelaunch.targets.cuda.emit import STAGE_BYTES
 from onelaunch.targets.cuda.emit import generate
 from tests import programs as P
 from tests.cpu.codegen_run import one_kernel
+from tests.cpu.paged import Paged
 from tests.cpu.test_codegen_attend import Setup
 from tests.cpu.test_codegen_linear import nest_of
 from tests.cpu.test_codegen_linear import tensors_of
@@ -69,6 +70,19 @@ def test_a_product_with_columns():
 @pytest.mark.parametrize(("heads", "groups", "size"), [(9, 3, 64), (32, 8, 128), (8, 1, 256), (8, 2, 80)])
 def test_attention(heads, groups, size):
     fits(attention(heads, groups, size))
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "size", "page", "dtype"),
+    [
+        (9, 3, 64, 16, torch.bfloat16), (32, 8, 128, 16, torch.float16), (8, 1, 256, 32, torch.bfloat16),
+        (8, 2, 80, 48, torch.float16), (4, 2, 128, 16, torch.float32),
+    ],
+)  # fmt: skip
+def test_attention_over_pages(heads, groups, size, page, dtype):
+    program = Paged([300], heads, groups, size, page, dtype=dtype).program()
+    assert "const Pages cache" in generate(program).text()
+    fits(program)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES[1:], ids=lambda a: a.name)
