@@ -21,8 +21,7 @@ from onelaunch.integrations.vllm import batch as batches
 from onelaunch.integrations.vllm import settings
 from onelaunch.integrations.vllm.batch import NotDecode
 from onelaunch.integrations.vllm.fakes import HINT
-from onelaunch.integrations.vllm.report import report
-from onelaunch.integrations.vllm.step import DecodeStep
+from onelaunch.integrations.vllm.launcher import Launcher
 
 log = logging.getLogger(__name__)
 
@@ -66,32 +65,25 @@ class Decoding:
     """What a stack's calls go through. It is no module: the stack's parameters stay as they are."""
 
     def __init__(self, stack: torch.nn.Module, config: Any) -> None:
-        self.stack, self.config = stack, config
-        self.report = report(type(stack).__name__)
-        self.step: DecodeStep | None = None
-        self.reason = settings.reason_for_stock(config)
+        self.stack = stack
+        self.launcher = Launcher(type(stack).__name__, config)
         self._compiled: Any = None
         self._tracing = False
-        if self.reason is not None:
-            self.report.refused(self.reason)
 
     def attempt(self, input_ids: Any = None, positions: Any = None, *rest: Any, **kwargs: Any) -> Any:
         """The stack's result by one launch; None: vLLM has to compute it."""
-        if self.reason is not None or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return None
-        try:
+
+        def call() -> Any:
             if any(r is not None for r in (*rest, *kwargs.values())) or not isinstance(input_ids, torch.Tensor):
                 raise NotDecode("embeddings instead of tokens")
-            if self.step is None:
+            if self.launcher.step is None:
                 self._trace(input_ids, positions)
             batches.check_decode(input_ids.shape[0])
             return self._compiled(input_ids, positions)
-        except NotDecode as reason:
-            self.report.left(str(reason))
-        except OnelaunchError as error:
-            self.reason = " ".join(str(error).split())
-            self.report.refused(self.reason)
-        return None
+
+        return self.launcher.attempt(call)
 
     def _trace(self, input_ids: torch.Tensor, positions: torch.Tensor) -> None:
         """Dynamo's graph of the stack, from arguments of which only shapes matter."""
@@ -113,20 +105,17 @@ class Decoding:
             raise UnsupportedError(f"the model could not be traced: {' '.join(str(inner).split())[:300]}") from error
         finally:
             self._tracing = False
-        _reserve(self.step, ids.device)
+        self.launcher.reserve(ids.device)
 
     def _backend(self, gm: GraphModule, inputs: Sequence[Any], **_: Any) -> Any:
-        modules = self.config.compilation_config.static_forward_context
-        self.step = DecodeStep(gm, inputs, modules, settings.options(self.config), self.report)
+        self.launcher.take(gm, inputs)
         outputs = gm.graph.output_node().args[0]
         shapes = [n.meta["example_value"] for n in outputs]
 
         def run(*args: Any) -> Sequence[Any]:
             if self._tracing:
                 return [torch.empty([int(s) for s in o.shape], dtype=o.dtype, device=o.device) for o in shapes]
-            assert self.step is not None, "traced"
-            tokens = next(a.shape[-1] for a in args if isinstance(a, torch.Tensor) and not a.is_floating_point())
-            return self.step(args, batches.read(self.step.names, tokens))
+            return self.launcher.launch(args)
 
         return run
 
@@ -139,9 +128,3 @@ def _copy(function: Any) -> types.FunctionType:
     made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     made.__kwdefaults__ = function.__kwdefaults__
     return made
-
-
-def _reserve(step: DecodeStep | None, device: torch.device) -> None:
-    """vLLM sizes its cache by the most memory that this first run takes: a launch's workspace has to be part of it."""
-    if step is not None and device.type == "cuda":
-        torch.empty(step.bytes_at_most(), dtype=torch.uint8, device=device)

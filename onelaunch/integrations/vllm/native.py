@@ -7,17 +7,74 @@ what is said here has their meaning, on values.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.fx import Graph
+from torch.fx import GraphModule
+from torch.fx import Node
+from torch.fx.proxy import GraphAppendingTracer
+from torch.fx.proxy import Proxy
+
+IR = "vllm_ir"
 
 
-def native(operator: str) -> Callable[..., Any] | None:
+def native(name: str) -> Callable[..., Any] | None:
     """The plain torch of ``space::name``; None: it has none here (which is right for torch's own operators)."""
-    space, _, op = operator.partition("::")
-    if space == "vllm_ir":
+    space, _, op = name.partition("::")
+    if space == IR:
         return _ir(op)
     return _WRITERS.get(op) if space == "_C" else None
+
+
+def write(node: Node, plain: Callable[..., Any], env: Mapping[Node, Any], tracer: GraphAppendingTracer) -> Any:
+    """``plain`` written out where ``node`` is: a node of the tracer's graph, or a tuple of them. ``env``: what the nodes
+    of the old graph are in the new one.
+    """
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: Proxy(env[n], tracer))
+    return torch.fx.node.map_aggregate(plain(*args, **kwargs), lambda v: v.node if isinstance(v, Proxy) else v)
+
+
+def picks(node: Node, env: Mapping[Node, Any]) -> bool:
+    """Whether the node is an element of what has been written out as several values."""
+    first = node.args[0] if node.op == "call_function" and node.args else None
+    return isinstance(first, Node) and isinstance(env.get(first), tuple)
+
+
+def without_ir(gm: GraphModule) -> GraphModule:
+    """A copy in which vLLM's IR operators are written out, for a compiler that knows nothing of them.
+
+    before  vllm_ir.rms_norm(x, w, eps, None)
+    after   x.to(float32), pow, mean, rsqrt, ...
+    """
+    graph = Graph()
+    env: dict[Node, Any] = {}
+    tracer = GraphAppendingTracer(graph)
+    for node in gm.graph.nodes:
+        name = operator(node)
+        plain = native(name) if name.startswith(f"{IR}::") else None
+        if plain is not None:
+            env[node] = write(node, plain, env, tracer)
+        elif picks(node, env):
+            env[node] = env[node.args[0]][node.args[1]]
+        else:
+            env[node] = graph.node_copy(node, lambda n: env[n])
+    return GraphModule(gm, graph)
+
+
+def operator(node: Node) -> str:
+    """``space::name`` of an operator, empty for everything else."""
+    found = overload(node)
+    return "" if found is None else str(found._schema.name)
+
+
+def overload(node: Node) -> torch._ops.OpOverload | None:
+    """The operator that a node calls; of one called without its overload, the first."""
+    target: Any = node.target
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        target = getattr(target, target.overloads()[0])
+    return target if isinstance(target, torch._ops.OpOverload) else None
 
 
 def _ir(name: str) -> Callable[..., Any] | None:

@@ -25,8 +25,8 @@ from onelaunch.errors import UnsupportedError
 from onelaunch.frontend.paged_op import paged_attend
 from onelaunch.frontend.paged_op import paged_store
 from onelaunch.integrations.vllm import layers
+from onelaunch.integrations.vllm import native
 from onelaunch.integrations.vllm.layers import Layer
-from onelaunch.integrations.vllm.native import native
 
 UPDATE, ATTEND = "vllm::unified_kv_cache_update", "vllm::unified_attention_with_output"
 
@@ -42,6 +42,14 @@ class Found:
     stores: frozenset[str]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where a layer's keys and values are: in which cache, by which group's block table."""
+
+    cache: int
+    group: int
+
+
 def inspect(gm: GraphModule, inputs: Sequence[Any]) -> Found:
     """Find the attention layers. Raises UnsupportedError for a graph without any, or with operators of vLLM's own that
     have no plain torch here.
@@ -50,11 +58,11 @@ def inspect(gm: GraphModule, inputs: Sequence[Any]) -> Found:
     names: dict[Node, str] = {}
     updated: set[str] = set()
     for node in gm.graph.nodes:
-        op = _operator(node)
+        op = native.operator(node)
         if op in (UPDATE, ATTEND):
             name = _layer_name(_argument(node, "layer_name"), given, inputs)
             (updated.add(name) if op == UPDATE else names.setdefault(node, name))
-        elif op.partition("::")[0] in _FOREIGN and native(_operator(node)) is None:
+        elif op.partition("::")[0] in _FOREIGN and native.native(op) is None:
             raise UnsupportedError(f"operator {op}")
     if not names:
         raise UnsupportedError("a graph without attention")
@@ -64,38 +72,36 @@ def inspect(gm: GraphModule, inputs: Sequence[Any]) -> Found:
 
 
 def rewrite(
-    gm: GraphModule, found: Found, described: dict[str, Layer], ranks: dict[str, int], group: dict[str, int]
+    gm: GraphModule, found: Found, described: dict[str, Layer], places: dict[str, Place], ranks: Sequence[int]
 ) -> GraphModule:
-    """The step's graph. ``described``: the layers by name; ``ranks``: of their caches as vLLM keeps them; ``group``: which
-    block table is whose. Placeholders are those kept, then caches in the order of ``ranks``, then three for each group.
+    """The step's graph. ``described`` and ``places``: of the layers, by name; ``ranks``: of the caches. Placeholders are
+    those kept, then the caches, then three for each group.
     """
     graph = Graph()
     old = gm.graph.find_nodes(op="placeholder")
     env: dict[Node, Any] = {old[i]: graph.placeholder(old[i].name) for i in found.kept}
-    caches = {name: graph.placeholder(f"cache_{i}") for i, name in enumerate(ranks)}
+    caches = [graph.placeholder(f"cache_{i}") for i in range(len(ranks))]
     tables = [
         tuple(graph.placeholder(f"{what}_{g}") for what in ("table", "slots", "lengths"))
-        for g in range(max(group.values()) + 1)
+        for g in range(1 + max(p.group for p in places.values()))
     ]
-    tokens = _tokens(graph, old, found, env)
+    at, dim = size_of_tokens(gm, found)
+    tokens = graph.call_method("size", (env[old[at]], dim))
     tracer = GraphAppendingTracer(graph)
     for node in gm.graph.nodes:
         if node.op == "placeholder":
             if isinstance(node.meta.get("example_value"), torch.SymInt):
                 env[node] = tokens
         elif node in found.names:
-            layer = described[found.names[node]]
-            cache = caches[layer.cache_of]
-            operands = [Proxy(n, tracer) for n in (cache, *tables[group[layer.name]])]
+            layer, place = (of[found.names[node]] for of in (described, places))
+            operands = [Proxy(n, tracer) for n in (caches[place.cache], *tables[place.group])]
             call = {k: Proxy(env[v], tracer) for k in "query key value output".split() if (v := _argument(node, k))}
-            _attend(call, operands, layer, ranks[layer.cache_of], layer.name in found.stores)
-        elif _operator(node) == UPDATE or node.op == "get_attr":
+            _attend(call, operands, layer, ranks[place.cache], layer.name in found.stores)
+        elif native.operator(node) == UPDATE or node.op == "get_attr":
             continue
-        elif (plain := native(_operator(node))) is not None or _is_data_of(node):
-            plain = plain or (lambda x: x)
-            wrapped = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: Proxy(env[n], tracer))
-            env[node] = torch.fx.node.map_aggregate(plain(*wrapped[0], **wrapped[1]), _node)
-        elif node.op == "call_function" and _picks(node, env):
+        elif (plain := native.native(native.operator(node))) is not None or _is_data_of(node):
+            env[node] = native.write(node, plain or (lambda x: x), env, tracer)
+        elif native.picks(node, env):
             env[node] = env[node.args[0]][node.args[1]]
         else:
             env[node] = graph.node_copy(node, lambda n: env[n])
@@ -114,12 +120,13 @@ def _attend(call: dict[str, Proxy], operands: list[Proxy], layer: Layer, rank: i
     call["output"].copy_(cache.tracer.create_proxy("call_function", paged_attend, what, {}))
 
 
-def _tokens(graph: Graph, old: Sequence[Node], found: Found, env: dict[Node, Any]) -> Node:
-    """The number of tokens: the size that the first argument with a symbolic size has."""
+def size_of_tokens(gm: GraphModule, found: Found) -> tuple[int, int]:
+    """Where the number of tokens is found: the first argument with a symbolic size, and the dimension that has it."""
+    old = gm.graph.find_nodes(op="placeholder")
     for i in found.kept:
         for dim, size in enumerate(old[i].meta["example_value"].shape):
             if isinstance(size, torch.SymInt):
-                return graph.call_method("size", (env[old[i]], dim))
+                return i, dim
     raise UnsupportedError("a graph whose number of tokens is fixed")
 
 
@@ -134,7 +141,7 @@ def _layer_name(value: Any, given: dict[Node, int], inputs: Sequence[Any]) -> st
 
 
 def _argument(node: Node, name: str) -> Any:
-    overload = _overload(node)
+    overload = native.overload(node)
     assert overload is not None, node
     parameters = [a.name for a in overload._schema.arguments]
     if name in node.kwargs:
@@ -143,32 +150,9 @@ def _argument(node: Node, name: str) -> Any:
     return node.args[at] if at < len(node.args) else None
 
 
-def _operator(node: Node) -> str:
-    """``space::name`` of an operator, empty for everything else."""
-    overload = _overload(node)
-    return "" if overload is None else str(overload._schema.name)
-
-
-def _overload(node: Node) -> torch._ops.OpOverload | None:
-    """The operator that a node calls; of one called without its overload, the first."""
-    target: Any = node.target
-    if isinstance(target, torch._ops.OpOverloadPacket):
-        target = getattr(target, target.overloads()[0])
-    return target if isinstance(target, torch._ops.OpOverload) else None
-
-
 def _is_data_of(node: Node) -> bool:
     """``parameter.data``: the parameter."""
     return node.op == "call_function" and node.target is torch._C._autograd._get_data_attr
-
-
-def _picks(node: Node, env: dict[Node, Any]) -> bool:
-    """An element of what has been written out as several values."""
-    return bool(node.args) and isinstance(node.args[0], Node) and isinstance(env.get(node.args[0]), tuple)
-
-
-def _node(value: Any) -> Any:
-    return value.node if isinstance(value, Proxy) else value
 
 
 def _writes(node: Node) -> bool:

@@ -59,11 +59,11 @@ class DecodeStep:
 
     def __call__(self, args: Sequence[Any], batch: Batch) -> Sequence[Any]:
         """Launch once for the batch. ``args``: those of Dynamo's graph. Raises NotDecode where there is no program."""
-        caches = [self._view(name, batch.caches[i]) for name, i in zip(self.stored, self._at, strict=True)]
-        key = (batch.of_layer, *(_layout(c) for c in caches), *(g.table.shape[1] for g in batch.groups))
+        homes, caches = self._caches(batch)
+        key = (batch.of_layer, homes, *(_layout(c) for c in caches), *(g.table.shape[1] for g in batch.groups))
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = self._make(args, caches, batch)
+            made = self._made[key] = self._make(args, caches, homes, batch)
         if made.compilation is None:
             raise NotDecode(made.reason)
         fresh = batch.tokens not in made.sizes
@@ -100,25 +100,43 @@ class DecodeStep:
             total += size
         return total
 
-    def _make(self, args: Sequence[Any], caches: Sequence[torch.Tensor], batch: Batch) -> _Made:
+    def _caches(self, batch: Batch) -> tuple[tuple[int, ...], list[torch.Tensor]]:
+        """The caches to bind, and which of them is each layer's: layers of several groups may keep theirs in the same
+        memory, in blocks of their own.
+        """
+        numbers: dict[int, int] = {}
+        caches: list[torch.Tensor] = []
+        homes = []
+        for name, i in zip(self.stored, self._at, strict=True):
+            view = self._view(name, batch.caches[i])
+            number = numbers.setdefault(view.data_ptr(), len(caches))
+            if number == len(caches):
+                caches.append(view)
+            elif caches[number].shape != view.shape or caches[number].stride() != view.stride():
+                raise NotDecode(f"no program: caches of shapes {caches[number].shape} and {view.shape} in one place")
+            homes.append(number)
+        return tuple(homes), caches
+
+    def _make(
+        self, args: Sequence[Any], caches: Sequence[torch.Tensor], homes: Sequence[int], batch: Batch
+    ) -> _Made:
         try:
-            for name, cache in zip(self.stored, caches, strict=True):
-                self._check_type(name, cache)
+            for cache in caches:
+                _check_type(cache)
             with _compiling():
-                return _Made(self._compile(args, caches, batch))
+                return _Made(self._compile(args, caches, homes, batch))
         except OnelaunchError as error:
             reason = " ".join(str(error).split())
             self.report.refused(reason)
             return _Made(None, f"no program: {reason}")
 
-    def _check_type(self, name: str, cache: torch.Tensor) -> None:
-        if cache.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise UnsupportedError(f"a cache of {cache.dtype} in {name}; accepted: float32, float16, bfloat16")
-
-    def _compile(self, args: Sequence[Any], caches: Sequence[torch.Tensor], batch: Batch) -> Compilation:
-        ranks = {n: c.dim() for n, c in zip(self.stored, caches, strict=True)}
+    def _compile(
+        self, args: Sequence[Any], caches: Sequence[torch.Tensor], homes: Sequence[int], batch: Batch
+    ) -> Compilation:
+        home = dict(zip(self.stored, homes, strict=True))
         group = dict(zip(self.names, batch.of_layer, strict=True))
-        gm = rewrite.rewrite(self.gm, self.found, self.layers, ranks, group)
+        places = {n: rewrite.Place(home[layer.cache_of], group[n]) for n, layer in self.layers.items()}
+        gm = rewrite.rewrite(self.gm, self.found, self.layers, places, [c.dim() for c in caches])
         fakes = Fakes(MAX_ROWS)
         old = self.gm.graph.find_nodes(op="placeholder")
         inputs = [_fake(fakes, old[i].meta["example_value"], args[i]) for i in self.found.kept]
@@ -127,7 +145,8 @@ class DecodeStep:
             inputs += _fake_group(fakes, g)
         for node, value in zip(gm.graph.find_nodes(op="placeholder"), inputs, strict=True):
             node.meta["example_value"] = value
-        return compile_graph(gm, inputs, self.options)
+        with fakes.env.suppress_guards():  # what tracing decides by the hint holds for every number of tokens, also one
+            return compile_graph(gm, inputs, self.options)
 
     def _view(self, name: str, cache: torch.Tensor) -> torch.Tensor:
         """The cache as a program takes it; the same view as long as vLLM keeps the same tensor."""
@@ -159,6 +178,11 @@ def _static(real: torch.Tensor, shape: Sequence[Any]) -> Sequence[int]:
 def _fake_group(fakes: Fakes, group: Group) -> list[torch.Tensor]:
     table = fakes.tensor(group.table, (fakes.tokens, group.table.shape[1]), group.table.stride())
     return [table, fakes.tensor(group.slots, (fakes.tokens,)), fakes.tensor(group.lengths, (fakes.tokens,))]
+
+
+def _check_type(cache: torch.Tensor) -> None:
+    if cache.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise UnsupportedError(f"a cache of {cache.dtype}; accepted: float32, float16, bfloat16")
 
 
 def _layout(cache: torch.Tensor) -> tuple[Any, ...]:
