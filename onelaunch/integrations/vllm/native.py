@@ -29,11 +29,13 @@ def native(name: str) -> Callable[..., Any] | None:
 
 
 def write(node: Node, plain: Callable[..., Any], env: Mapping[Node, Any], tracer: GraphAppendingTracer) -> Any:
-    """``plain`` written out where ``node`` is: a node of the tracer's graph, or a tuple of them. ``env``: what the nodes
-    of the old graph are in the new one.
+    """``plain`` written out where ``node`` is: a node of the tracer's graph, or a tuple of them. ``env``: what the
+    nodes of the old graph are in the new one.
     """
-    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: Proxy(env[n], tracer))
-    return torch.fx.node.map_aggregate(plain(*args, **kwargs), lambda v: v.node if isinstance(v, Proxy) else v)
+    proxies: Any = {n: Proxy(env[n], tracer) for n in node.all_input_nodes}
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), proxies.__getitem__)
+    results: Any = plain(*args, **kwargs)
+    return torch.fx.node.map_aggregate(results, lambda v: v.node if isinstance(v, Proxy) else v)
 
 
 def picks(node: Node, env: Mapping[Node, Any]) -> bool:
