@@ -23,7 +23,7 @@ from onelaunch.integrations.vllm.batch import NotDecode
 from onelaunch.integrations.vllm.fakes import HINT
 from onelaunch.integrations.vllm.launcher import Launcher
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.onelaunch")
 
 
 def decoding(stock: type) -> type:
@@ -79,13 +79,13 @@ class Decoding:
             if any(r is not None for r in (*rest, *kwargs.values())) or not isinstance(input_ids, torch.Tensor):
                 raise NotDecode("embeddings instead of tokens")
             if self.launcher.step is None:
-                self._trace(input_ids, positions)
+                self._trace(input_ids, positions, *rest, **kwargs)
             batches.check_decode(input_ids.shape[0])
-            return self._compiled(input_ids, positions)
+            return self._compiled(input_ids, positions, *rest, **kwargs)
 
         return self.launcher.attempt(call)
 
-    def _trace(self, input_ids: torch.Tensor, positions: torch.Tensor) -> None:
+    def _trace(self, input_ids: torch.Tensor, positions: torch.Tensor, *rest: None, **kwargs: None) -> None:
         """Dynamo's graph of the stack, from arguments of which only shapes matter."""
         ids = input_ids.new_zeros(HINT)
         places = positions.new_zeros((*positions.shape[:-1], HINT))
@@ -97,7 +97,7 @@ class Decoding:
         self._tracing = True
         try:
             with settings.clean_graph():
-                self._compiled(ids, places)
+                self._compiled(ids, places, *rest, **kwargs)
         except OnelaunchError:
             raise
         except torch._dynamo.exc.TorchDynamoException as error:
