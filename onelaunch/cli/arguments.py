@@ -113,8 +113,9 @@ run. The exit status is 0 if a compiled target works, otherwise 1."""
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object instead of a table")
+    parser.add_argument("--vllm", action="store_true", help="also: would vLLM find what -cc.backend=onelaunch needs")
     parser.set_defaults(run=_doctor)
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    return doctor.run(given.as_json)
+    return doctor.run(given.as_json, given.vllm)

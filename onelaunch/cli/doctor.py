@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from onelaunch.cli import probes
+from onelaunch.cli import probes_vllm
 from onelaunch.cli import trial
 from onelaunch.cli.finding import Finding
 from onelaunch.cli.finding import State
@@ -22,7 +23,7 @@ from onelaunch.errors import CompilerError
 COMPILED = ("cpu", "cuda")
 MARKS = {State.OK: "✓", State.ABSENT: "–", State.BROKEN: "✗"}
 COLOURS = {State.OK: "green", State.ABSENT: "dim", State.BROKEN: "red"}
-FAILED = 1  # exit status: no compiled target works
+FAILED = 1  # exit status: no compiled target works, or, where vLLM is asked about, it cannot use one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,21 @@ class Diagnosis:
         }
 
 
-def run(as_json: bool) -> int:
-    """Look, print, and return the exit status: 0 if a compiled target works, otherwise 1."""
+def run(as_json: bool, vllm: bool = False) -> int:
+    """Look, print, and return the exit status: 0 if a compiled target works (and vLLM finds it), otherwise 1."""
     if sys.stderr.isatty():
         print("looking, and compiling a tiny program ...", file=sys.stderr)
-    found = diagnose()
+    found = diagnose(vllm)
     if as_json:
         print(json.dumps(found.as_json(), indent=1))
     else:
         show(found)
-    return 0 if found.works else FAILED
+    ready = not vllm or all(f.state is State.OK for f in found.findings if f.name.startswith("vllm"))
+    return 0 if found.works and ready else FAILED
 
 
-def diagnose() -> Diagnosis:
-    """Every probe and a trial of every target."""
+def diagnose(vllm: bool = False) -> Diagnosis:
+    """Every probe and a trial of every target; ``vllm``: those of vLLM too."""
     with _quiet():
         driver = probes.guarded("driver", probes.driver)
         compiler = probes.guarded("c++", probes.compiler)
@@ -91,6 +93,11 @@ def diagnose() -> Diagnosis:
             probes.guarded("cache", probes.cache),
             probes.guarded("backends", probes.backends),
         ]
+        if vllm:
+            findings.append(probes.guarded("vllm", probes_vllm.version))
+            findings.append(probes.guarded("vllm plugin", probes_vllm.plugin))
+            if findings[-2].state is not State.ABSENT:
+                findings.append(probes.guarded("vllm seams", probes_vllm.holds))
         targets = {
             "cpu": trial.attempt_apart("cpu") if compiler.state is State.OK else Trial(compiler.text),
             "cuda": trial.attempt_apart("cuda") if probes.has_gpu(driver) else Trial("no NVIDIA GPU"),

@@ -42,7 +42,9 @@ def test_requests_that_come_and_go(engine, made, runner):
     found = engine(folder, asked, runner=runner, max_num_seqs=3, max_num_batched_tokens=32, enable_chunked_prefill=True)
     assert found["tokens"] == wanted(model, asked)
     assert_launched(found)
-    assert (".gpu." in found["runner"] or found["runner"].endswith(".cpu.model_runner")) == (runner == "1"), found["runner"]
+    assert (".gpu." in found["runner"] or found["runner"].endswith(".cpu.model_runner")) == (runner == "1"), found[
+        "runner"
+    ]
 
 
 def test_a_corrupted_slot_is_seen(engine, made):
@@ -55,6 +57,7 @@ def test_a_corrupted_slot_is_seen(engine, made):
     assert tokens != right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_other_models(engine, made, name):
     folder, model = made(name)
@@ -64,12 +67,13 @@ def test_other_models(engine, made, name):
     assert_launched(found)
 
 
+@pytest.mark.slow
 def test_preemption_and_abort(engine, made):
     """A cache too small for all: requests lose their blocks and begin again; one is abandoned on its way."""
     folder, model = made("llama")
     asked = requests(lengths=[(40, 0), (40, 0), (40, 0)], count=40)
     asked.append({"id": "gone", "prompt": [1, 2, 3], "arrive": 3, "max_tokens": 60, "abort": 12})
-    found = engine(folder, asked, num_gpu_blocks_override=14, enable_prefix_caching=False)
+    found = engine(folder, asked, num_gpu_blocks_override=11, max_model_len=128, enable_prefix_caching=False)
     assert found["preempted"] > 0
     right = wanted(model, asked)
     gone = found["tokens"].pop("gone")
@@ -79,6 +83,7 @@ def test_preemption_and_abort(engine, made):
     assert_launched(found)
 
 
+@pytest.mark.slow
 def test_sampling(engine, made):
     """Tokens drawn at a temperature: not the greedy ones, and launched all the same."""
     folder, model = made("llama")

@@ -47,6 +47,11 @@ def configure(config: Any) -> None:
             f"compilation mode {int(compilation.mode)} ({compilation.mode.name}) with the seam graph of onelaunch; "
             f"accepted: {names}, or none set"
         )
+    elif compilation.mode == CompilationMode.STOCK_TORCH_COMPILE:
+        log.warning(
+            "onelaunch: in compilation mode 1, vLLM uses no CUDA graphs, and what Dynamo traces with fixed sizes "
+            "(one sequence, for example) is stock"
+        )
     if not {"all", "none"} & set(compilation.custom_ops):
         compilation.custom_ops.append("none")  # plain torch, which has one meaning, instead of kernels
     if compilation.ir_enable_torch_wrap is None:

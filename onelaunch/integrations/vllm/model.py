@@ -34,7 +34,9 @@ def decoding(stock: type) -> type:
         stock.__init__(self, *args, **kwargs)
         _attach(self, kwargs["vllm_config"])
 
-    return type(stock.__name__, (stock,), {"__init__": __init__, "__module__": stock.__module__, "__doc__": stock.__doc__})
+    return type(
+        stock.__name__, (stock,), {"__init__": __init__, "__module__": stock.__module__, "__doc__": stock.__doc__}
+    )
 
 
 def _attach(model: torch.nn.Module, config: Any) -> None:
@@ -58,7 +60,9 @@ def _sending(stock: type) -> type:
         found = self.onelaunch.attempt(*args, **kwargs)
         return stock.__call__(self, *args, **kwargs) if found is None else found
 
-    return type(stock.__name__, (stock,), {"__call__": __call__, "__module__": stock.__module__, "__doc__": stock.__doc__})
+    return type(
+        stock.__name__, (stock,), {"__call__": __call__, "__module__": stock.__module__, "__doc__": stock.__doc__}
+    )
 
 
 class Decoding:
@@ -125,6 +129,8 @@ def _copy(function: Any) -> types.FunctionType:
     function, without guards that would tell the two apart.
     """
     code = function.__code__.replace(co_name=f"{function.__name__}_of_decode")
-    made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    made = types.FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
     made.__kwdefaults__ = function.__kwdefaults__
     return made

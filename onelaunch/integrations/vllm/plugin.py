@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from typing import Any
 
-log = logging.getLogger(__name__)
 ARCHITECTURES = "ONELAUNCH_VLLM_ARCHITECTURES"  # tells vLLM's other processes which models decode through a launch
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 from onelaunch.frontend.compiler import Compilation
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.onelaunch")  # vLLM shows what its own loggers say, and no others
 
 
 class Report:
@@ -24,6 +24,9 @@ class Report:
     def launched(self) -> None:
         """A decode step ran as one launch."""
         self.launches += 1
+        if self.launches in _MARKS:
+            rest = ", ".join(f"{n} {reason}" for reason, n in self.stock.most_common()) or "nothing"
+            log.info("%s: launches: %d; calls left to vLLM: %s", self.name, self.launches, rest)
 
     def left(self, reason: str) -> None:
         """A call went to vLLM's own code."""
@@ -47,6 +50,7 @@ class Report:
         )  # fmt: skip
 
 
+_MARKS = frozenset(10**n for n in range(1, 10))
 _EXPECTED = frozenset({"profiling", "prefill", "no cache yet"})
 reports: list[Report] = []
 

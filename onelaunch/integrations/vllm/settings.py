@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import logging
 from collections.abc import Iterator
 from typing import Any
 
-log = logging.getLogger(__name__)
 
 NAMES = ("onelaunch", "mirage")  # of the backend
 TESTED = ("0.24.", "0.32.")

@@ -117,9 +117,7 @@ class DecodeStep:
             homes.append(number)
         return tuple(homes), caches
 
-    def _make(
-        self, args: Sequence[Any], caches: Sequence[torch.Tensor], homes: Sequence[int], batch: Batch
-    ) -> _Made:
+    def _make(self, args: Sequence[Any], caches: Sequence[torch.Tensor], homes: Sequence[int], batch: Batch) -> _Made:
         try:
             for cache in caches:
                 _check_type(cache)
@@ -200,4 +198,3 @@ def _compiling() -> Iterator[None]:
     """
     with torch._C._EnableTorchFunction(), torch.inference_mode(False), torch.no_grad():
         yield
-

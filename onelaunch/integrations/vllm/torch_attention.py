@@ -106,7 +106,9 @@ class TorchAttention(AttentionImpl):
         **_: Any,
     ) -> None:
         if alibi_slopes is not None or str(attn_type) not in ("decoder", "AttentionType.DECODER"):
-            raise NotImplementedError(f"attention of type {attn_type} with slopes {alibi_slopes}; accepted: decoder, None")
+            raise NotImplementedError(
+                f"attention of type {attn_type} with slopes {alibi_slopes}; accepted: decoder, None"
+            )
         self.num_heads, self.head_size, self.num_kv_heads = num_heads, head_size, num_kv_heads
         self.scale, self.sliding_window, self.logits_soft_cap = float(scale), sliding_window, logits_soft_cap or 0.0
         self.kv_cache_dtype = kv_cache_dtype

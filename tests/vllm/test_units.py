@@ -1,0 +1,208 @@
+"""Parts of the integration by themselves: layouts of caches, kinds of batches, operators written out, settings."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+import torch
+
+from onelaunch.errors import UnsupportedError
+from onelaunch.integrations.vllm import layers
+from onelaunch.integrations.vllm import settings
+from onelaunch.integrations.vllm.fakes import Fakes
+from onelaunch.integrations.vllm.layers import Layer
+from onelaunch.integrations.vllm.native import native
+
+LAYER = Layer("a", "a", heads=4, kv_heads=2, size=8, scale=1.0, window=0, softcap=0.0)
+N, P = 5, 4
+
+
+@pytest.mark.parametrize("layout", ["beside", "beside, heads first", "before"])
+def test_layouts(layout):
+    """What is stored at a block and position is what keys and values give there, in the layouts of all versions."""
+    memory = torch.zeros(N, P, 2, 16) if layout == "beside" else torch.zeros(N, 2, P, 16)
+    cache = memory.transpose(1, 2) if layout == "beside" else memory  # logically [N, H, P, 2 D]
+    if layout == "before":
+        cache = torch.zeros(N, 2, P, 2, 8)  # 0.24: [N, 2, P, H, D]
+    key, value = torch.randn(2, 2, 8), torch.randn(2, 2, 8)
+    rows = layers.rows(cache, LAYER)
+    rows[torch.tensor([3, 1]), torch.tensor([2, 0])] = layers.together(key, value, rows.dim())
+    keys, values = layers.keys_and_values(rows, 8, rows.dim())
+    assert keys.shape == values.shape == (N, P, 2, 8)
+    for i, (block, place) in enumerate([(3, 2), (1, 0)]):
+        assert torch.equal(keys[block, place], key[i])
+        assert torch.equal(values[block, place], value[i])
+    if layout == "before":
+        assert torch.equal(cache[3, 0, 2], key[0])
+        assert torch.equal(cache[1, 1, 0], value[1])
+    else:
+        assert torch.equal(cache[3, :, 2, :8], key[0])
+        assert torch.equal(cache[1, :, 0, 8:], value[1])
+
+
+@pytest.mark.parametrize(
+    ("cache", "words"),
+    [
+        (torch.zeros(N, P, 16), "a cache of shape"),
+        (torch.zeros(N, 3, P, 16), "a cache of shape"),
+        (torch.zeros(N, 2, 2, P, 16)[:, 0], "elements apart"),
+    ],
+)
+def test_layouts_that_are_refused(cache, words):
+    with pytest.raises(UnsupportedError, match=words):
+        layers.rows(cache, LAYER)
+
+
+def _module(**changes):
+    impl = types.SimpleNamespace(scale=0.5, sliding_window=(15, 0), logits_soft_cap=None, alibi_slopes=None, sinks=None)
+    given = {
+        "impl": impl, "attn_backend": types.SimpleNamespace(get_name=lambda: "FLASH_ATTN"), "attn_type": "decoder",
+        "head_size": 8, "num_heads": 4, "num_kv_heads": 2, "sliding_window": None, "query_quant": None,
+        "kv_sharing_target_layer_name": None,
+    }  # fmt: skip
+    return types.SimpleNamespace(**{**given, **changes})
+
+
+def test_layers():
+    """FlashAttention counts the positions before the newest one."""
+    assert layers.describe("x", _module()) == Layer("x", "x", 4, 2, 8, 0.5, 16, 0.0)
+    assert layers.describe("x", _module(kv_sharing_target_layer_name="y")).cache_of == "y"
+    for changes, words in (
+        ({"attn_backend": types.SimpleNamespace(get_name=lambda: "CPU_ATTN")}, "attention backend CPU_ATTN"),
+        ({"attn_type": "encoder_only"}, "accepted: decoder"),
+        ({"head_size_v": 4}, "values of 4 elements"),
+        ({"query_quant": object()}, "quantised queries"),
+    ):
+        with pytest.raises(UnsupportedError, match=words):
+            layers.describe("x", _module(**changes))
+
+
+@pytest.mark.parametrize("neox", [True, False])
+def test_rotary_embedding(neox):
+    """In place, heads of 8 of which 6 elements turn, against the definition by complex numbers."""
+    positions = torch.tensor([0, 3, 7])
+    angles = torch.randn(9, 3)
+    cache = torch.cat([angles.cos(), angles.sin()], -1)
+    query, key = torch.randn(3, 4 * 8), torch.randn(3, 2 * 8)
+    wanted = []
+    for x in (query, key):
+        heads = x.view(3, -1, 8).clone()
+        part = heads[..., :6]
+        pairs = torch.stack([part[..., :3], part[..., 3:]], -1) if neox else part.reshape(*part.shape[:-1], 3, 2)
+        turned = torch.view_as_complex(pairs.contiguous()) * torch.polar(
+            torch.ones(3, 1, 3), angles[positions][:, None]
+        )
+        real = torch.view_as_real(turned)
+        heads[..., :6] = torch.cat([real[..., 0], real[..., 1]], -1) if neox else real.flatten(-2)
+        wanted.append(heads.flatten(1))
+    native("_C::rotary_embedding")(positions, query, key, 8, cache, neox)
+    torch.testing.assert_close([query, key], wanted)
+
+
+def test_operators():
+    out, x = torch.empty(3, 4), torch.randn(3, 8)
+    native("_C::silu_and_mul")(out, x)
+    torch.testing.assert_close(out, torch.nn.functional.silu(x[:, :4]) * x[:, 4:])
+    assert native("aten::mm") is None
+    assert native("_C::something_else") is None
+
+
+def test_fakes_have_one_number_of_tokens():
+    """For one token too, whatever tracing compared with the hint."""
+    fakes = Fakes(32)
+    a = fakes.tensor(torch.empty(0), (fakes.tokens, 4))
+    b = fakes.tensor(torch.nn.Parameter(torch.empty(0)), (4, 4))
+    with fakes.env.suppress_guards():
+        made = a @ b
+        assert a.shape[0] != 1
+    assert made.shape[0] is not None
+    assert isinstance(b, torch.nn.Parameter)
+    found = fakes.env.var_to_range[fakes.tokens.node.expr]
+    assert (int(found.lower), int(found.upper)) == (1, 32)
+    assert fakes.blocks(7) is fakes.blocks(7)
+
+
+def _config(**changes):
+    parallel = types.SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1, decode_context_parallel_size=1)
+    given = {
+        "parallel_config": parallel, "lora_config": None, "speculative_config": None, "quant_config": None,
+        "cache_config": types.SimpleNamespace(cache_dtype="auto"), "additional_config": {},
+        "model_config": types.SimpleNamespace(is_encoder_decoder=False),
+    }  # fmt: skip
+    return types.SimpleNamespace(**{**given, **changes})
+
+
+def test_reasons_for_stock(monkeypatch):
+    monkeypatch.setattr(settings.importlib.metadata, "version", lambda name: "0.32.0")
+    assert settings.reason_for_stock(_config()) is None
+    two = types.SimpleNamespace(tensor_parallel_size=2)
+    for changes, words in (
+        ({"lora_config": object()}, "LoRA"),
+        ({"speculative_config": object()}, "speculative"),
+        ({"parallel_config": two}, "tensor_parallel_size 2; accepted: 1"),
+        ({"cache_config": types.SimpleNamespace(cache_dtype="fp8")}, "a cache of fp8"),
+        ({"model_config": types.SimpleNamespace(is_encoder_decoder=True)}, "encoder"),
+    ):
+        assert words in settings.reason_for_stock(_config(**changes))
+    monkeypatch.setattr(settings.importlib.metadata, "version", lambda name: "0.40.1")
+    assert "0.40.1 is not among the tested versions" in settings.reason_for_stock(_config())
+
+
+def test_options():
+    config = _config(additional_config={"onelaunch": {"seam": "graph", "stock": "eager", "workers": 2}})
+    assert settings.options(config) == {"workers": 2}
+    assert settings.seam(config) == "graph"
+    with pytest.raises(ValueError, match="accepted: model, graph"):
+        settings.seam(_config(additional_config={"onelaunch": {"seam": "x"}}))
+    with pytest.raises(ValueError, match="a dictionary of options"):
+        settings.given(_config(additional_config={"onelaunch": 3}))
+
+
+def _batch(monkeypatch, metadata, slots=None):
+    context = pytest.importorskip("vllm.forward_context")
+    made = types.SimpleNamespace(
+        attn_metadata=metadata, slot_mapping=slots or {},
+        no_compile_layers={"a": types.SimpleNamespace(kv_cache=torch.zeros(N, 2, P, 16))},
+    )  # fmt: skip
+    monkeypatch.setattr(context, "is_forward_context_available", lambda: True)
+    monkeypatch.setattr(context, "get_forward_context", lambda: made)
+
+
+def _metadata(longest=1, tokens=3, **changes):
+    given = {
+        "max_query_len": longest, "block_table": torch.zeros(tokens, 2, dtype=torch.int32), "causal": True,
+        "slot_mapping": torch.arange(tokens), "seq_lens": torch.ones(tokens, dtype=torch.int32),
+    }  # fmt: skip
+    return types.SimpleNamespace(**{**given, **changes})
+
+
+def test_profiling_is_stock(monkeypatch):
+    from onelaunch.integrations.vllm import batch
+
+    for metadata, tokens, words in (
+        (None, 3, "profiling"),
+        ([{}, {}], 3, "micro-batches"),
+        ({"a": _metadata(longest=7)}, 7, "prefill"),
+        ({"a": object()}, 3, "unknown metadata"),
+        ({"a": _metadata(tokens=40)}, 40, "more than 32 sequences"),
+        ({"a": _metadata(causal=False)}, 3, "not causal"),
+        ({"a": _metadata()}, 5, "more tokens than sequences"),
+        ({"b": _metadata()}, 3, "a layer without metadata"),
+    ):
+        _batch(monkeypatch, metadata)
+        with pytest.raises(batch.NotDecode, match=words):
+            batch.read(("a",), tokens)
+
+
+def test_batches(monkeypatch):
+    """Fewer tokens than rows of the metadata, and slots from the context where it has them."""
+    from onelaunch.integrations.vllm import batch
+
+    slots = torch.tensor([9, 8, 7, -1])
+    _batch(monkeypatch, {"a": _metadata(tokens=4)}, {"a": slots})
+    found = batch.read(("a",), 3)
+    assert found.tokens == 3
+    assert found.groups[0].slots.tolist() == [9, 8, 7]
+    assert found.groups[0].table.shape == (3, 2)
+    assert found.of_layer == (0,)
