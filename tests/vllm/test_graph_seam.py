@@ -1,4 +1,4 @@
-"""The seam through torch.compile: launches as in the other seam, kept by vLLM's cache, and settings that are respected."""
+"""The seam through torch.compile: launches as in the other seam, vLLM's cache, settings that are respected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_launches_and_a_second_start_from_the_cache(engine, made, stock):
 
 
 def test_a_corrupted_slot_is_seen(engine, made, monkeypatch):
-    """The positive control: what a launch reads is what vLLM keeps. (And layers' names that are constants in a graph.)"""
+    """The positive control: what a launch reads is what vLLM keeps. And: layers' names as constants in the graph."""
     monkeypatch.setenv("VLLM_USE_LAYERNAME", "0")
     folder, model = made("qwen3")
     asked = requests(lengths=[(20, 0)], count=24)
@@ -80,7 +80,7 @@ def result(case):
         backend.configure(config)
     except ValueError as error:
         return str(error)
-    graphs = made.cudagraph_mode and made.cudagraph_mode.name
+    graphs = getattr(made.cudagraph_mode, "name", None)
     return [int(made.mode), made.backend.rpartition(".")[2], made.custom_ops, made.ir_enable_torch_wrap, graphs]
 
 print(json.dumps([result(case) for case in json.load(sys.stdin)]))

@@ -1,4 +1,4 @@
-"""A real `vllm serve`, one flag added, driven by OpenAI's client: several processes, streaming, a client that leaves."""
+"""A real `vllm serve` with one flag, driven by OpenAI's client: several processes, streaming, a client that leaves."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_profiling_is_stock(monkeypatch):
         ({"b": _metadata()}, 3, "a layer without metadata"),
     ):
         _batch(monkeypatch, metadata)
-        with pytest.raises(batch.NotDecode, match=words):
+        with pytest.raises(batch.NotDecodeError, match=words):
             batch.read(("a",), tokens)
 
 

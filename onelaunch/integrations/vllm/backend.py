@@ -38,20 +38,7 @@ def configure(config: Any) -> None:
         log.warning("onelaunch: nothing is compiled (enforce_eager): everything is stock")
         compilation.backend = str(current_platform.get_compile_backend())
         return
-    accepted = (CompilationMode.DYNAMO_TRACE_ONCE, CompilationMode.STOCK_TORCH_COMPILE)
-    if compilation.mode is None:
-        compilation.mode = accepted[0]
-    elif compilation.mode not in accepted:
-        names = ", ".join(f"{int(m)} ({m.name})" for m in accepted)
-        raise ValueError(
-            f"compilation mode {int(compilation.mode)} ({compilation.mode.name}) with the seam graph of onelaunch; "
-            f"accepted: {names}, or none set"
-        )
-    elif compilation.mode == CompilationMode.STOCK_TORCH_COMPILE:
-        log.warning(
-            "onelaunch: in compilation mode 1, vLLM uses no CUDA graphs, and what Dynamo traces with fixed sizes "
-            "(one sequence, for example) is stock"
-        )
+    compilation.mode = _mode(compilation.mode)
     if not {"all", "none"} & set(compilation.custom_ops):
         compilation.custom_ops.append("none")  # plain torch, which has one meaning, instead of kernels
     if compilation.ir_enable_torch_wrap is None:
@@ -59,6 +46,26 @@ def configure(config: Any) -> None:
     if compilation.cudagraph_mode is None:
         compilation.cudagraph_mode = CUDAGraphMode.FULL_DECODE_ONLY
     compilation.backend = f"{__name__}.{OF_CURRENT}"
+
+
+def _mode(given: Any) -> Any:
+    from vllm.config import CompilationMode
+
+    once, stock_torch = CompilationMode.DYNAMO_TRACE_ONCE, CompilationMode.STOCK_TORCH_COMPILE
+    if given is None:
+        return once
+    if given not in (once, stock_torch):
+        accepted = ", ".join(f"{int(m)} ({m.name})" for m in (once, stock_torch))
+        raise ValueError(
+            f"compilation mode {int(given)} ({given.name}) with the seam graph of onelaunch; "
+            f"accepted: {accepted}, or none set"
+        )
+    if given == stock_torch:
+        log.warning(
+            "onelaunch: in compilation mode 1, vLLM uses no CUDA graphs, and what Dynamo traces with fixed sizes "
+            "(one sequence, for example) is stock"
+        )
+    return given
 
 
 def _compiles_nothing(config: Any) -> bool:

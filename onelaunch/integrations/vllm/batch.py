@@ -10,7 +10,7 @@ import torch
 from onelaunch.frontend.policy import MAX_ROWS
 
 
-class NotDecode(Exception):
+class NotDecodeError(Exception):
     """The batch is none for a launch; the message says why, in few words."""
 
 
@@ -36,7 +36,7 @@ class Batch:
 
 
 def check_decode(tokens: int) -> dict[str, Any]:
-    """The metadata of all layers, where the batch is one token of each of ``tokens`` sequences. Raises NotDecode.
+    """The metadata of all layers, where the batch is one token of each of ``tokens`` sequences. Raises NotDecodeError.
 
     Nothing on a device is read: the largest query length is a number that the scheduler knows.
     """
@@ -44,23 +44,23 @@ def check_decode(tokens: int) -> dict[str, Any]:
     from vllm.forward_context import is_forward_context_available
 
     if not is_forward_context_available():
-        raise NotDecode("no forward context")
+        raise NotDecodeError("no forward context")
     metadata = get_forward_context().attn_metadata
     if metadata is None:
-        raise NotDecode("profiling")
+        raise NotDecodeError("profiling")
     if not isinstance(metadata, dict) or not metadata:
-        raise NotDecode("micro-batches")
+        raise NotDecodeError("micro-batches")
     for found in _distinct(metadata.values()):
         longest = getattr(found, "max_query_len", None)
         if longest != 1:
-            raise NotDecode("unknown metadata" if longest is None else "prefill")
+            raise NotDecodeError("unknown metadata" if longest is None else "prefill")
     if tokens > MAX_ROWS:
-        raise NotDecode(f"more than {MAX_ROWS} sequences")
+        raise NotDecodeError(f"more than {MAX_ROWS} sequences")
     return metadata
 
 
 def read(layers: tuple[str, ...], tokens: int) -> Batch:
-    """The batch, for the layers of these names. Raises NotDecode."""
+    """The batch, for the layers of these names. Raises NotDecodeError."""
     from vllm.forward_context import get_forward_context
 
     metadata = check_decode(tokens)
@@ -71,23 +71,23 @@ def read(layers: tuple[str, ...], tokens: int) -> Batch:
     for name in layers:
         found = metadata.get(name)
         if found is None:
-            raise NotDecode("a layer without metadata")
+            raise NotDecodeError("a layer without metadata")
         number = numbers.setdefault(id(found), len(groups))
         if number == len(groups):
             groups.append(_group(found, _slots(context.slot_mapping, found, name), tokens))
         of_layer.append(number)
     caches = tuple(context.no_compile_layers[name].kv_cache for name in layers)
     if any(not c.numel() for c in caches):
-        raise NotDecode("no cache yet")
+        raise NotDecodeError("no cache yet")
     return Batch(tokens, tuple(groups), tuple(of_layer), caches)
 
 
 def _group(metadata: Any, slots: torch.Tensor, tokens: int) -> Group:
     if getattr(metadata, "causal", True) is not True:
-        raise NotDecode("attention that is not causal")
+        raise NotDecodeError("attention that is not causal")
     found = Group(metadata.block_table[:tokens], slots[:tokens], metadata.seq_lens[:tokens])
     if any(t.shape[0] != tokens for t in (found.table, found.slots, found.lengths)):
-        raise NotDecode("more tokens than sequences")
+        raise NotDecodeError("more tokens than sequences")
     return found
 
 

@@ -22,7 +22,7 @@ class Fakes:
         self.env = ShapeEnv(specialize_zero_one=False, duck_shape=False)
         self.mode = FakeTensorMode(shape_env=self.env)
         self.tokens = self.symbol("tokens", HINT, 1, most_tokens)
-        self._blocks: dict[int, Any] = {}
+        self._blocks: dict[int, torch.SymInt] = {}
 
     def symbol(self, name: str, hint: int, least: int, most: int) -> torch.SymInt:
         """A size between ``least`` and ``most``."""

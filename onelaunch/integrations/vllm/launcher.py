@@ -13,7 +13,7 @@ from onelaunch.errors import OnelaunchError
 from onelaunch.integrations.vllm import batch as batches
 from onelaunch.integrations.vllm import rewrite
 from onelaunch.integrations.vllm import settings
-from onelaunch.integrations.vllm.batch import NotDecode
+from onelaunch.integrations.vllm.batch import NotDecodeError
 from onelaunch.integrations.vllm.report import report
 from onelaunch.integrations.vllm.step import DecodeStep
 
@@ -38,7 +38,7 @@ class Launcher:
             return None
         try:
             return call()
-        except NotDecode as reason:
+        except NotDecodeError as reason:
             self.report.left(str(reason))
         except OnelaunchError as error:
             self.reason = " ".join(str(error).split())
@@ -54,7 +54,7 @@ class Launcher:
         return step
 
     def launch(self, args: Sequence[Any]) -> Sequence[Any]:
-        """The graph's results by one launch. ``args``: those of Dynamo's graph. Raises NotDecode."""
+        """The graph's results by one launch. ``args``: those of Dynamo's graph. Raises NotDecodeError."""
         assert self.step is not None, "no graph has been taken"
         at, dim = self._size
         return self.step(args, batches.read(self.step.names, args[at].shape[dim]))

@@ -19,24 +19,23 @@ from onelaunch.errors import OnelaunchError
 from onelaunch.errors import UnsupportedError
 from onelaunch.integrations.vllm import batch as batches
 from onelaunch.integrations.vllm import settings
-from onelaunch.integrations.vllm.batch import NotDecode
+from onelaunch.integrations.vllm.batch import NotDecodeError
 from onelaunch.integrations.vllm.fakes import HINT
 from onelaunch.integrations.vllm.launcher import Launcher
 
 log = logging.getLogger("vllm.onelaunch")
 
 
-def decoding(stock: type) -> type:
+@functools.cache
+def decoding(stock: Any) -> type:
     """A subclass of a stock model class."""
 
     @functools.wraps(stock.__init__)  # vLLM reads the signature
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
         stock.__init__(self, *args, **kwargs)
         _attach(self, kwargs["vllm_config"])
 
-    return type(
-        stock.__name__, (stock,), {"__init__": __init__, "__module__": stock.__module__, "__doc__": stock.__doc__}
-    )
+    return _subclass(stock, __init__=init)
 
 
 def _attach(model: torch.nn.Module, config: Any) -> None:
@@ -45,7 +44,8 @@ def _attach(model: torch.nn.Module, config: Any) -> None:
         log.warning("onelaunch: %s has no decoder stack that vLLM compiles whole: stock", type(model).__name__)
         return
     stack.onelaunch = Decoding(stack, config)
-    stack.__class__ = _sending(type(stack))
+    kind: Any = type(stack)
+    stack.__class__ = _sending(kind)
 
 
 def find_stack(model: torch.nn.Module) -> Any:
@@ -55,14 +55,18 @@ def find_stack(model: torch.nn.Module) -> Any:
     return next((m for m in model.modules() if isinstance(m, TorchCompileWithNoGuardsWrapper)), None)
 
 
-def _sending(stock: type) -> type:
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+@functools.cache
+def _sending(stock: Any) -> type:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         found = self.onelaunch.attempt(*args, **kwargs)
         return stock.__call__(self, *args, **kwargs) if found is None else found
 
-    return type(
-        stock.__name__, (stock,), {"__call__": __call__, "__module__": stock.__module__, "__doc__": stock.__doc__}
-    )
+    return _subclass(stock, __call__=call)
+
+
+def _subclass(stock: Any, **methods: Any) -> type:
+    """Under the stock class's name: vLLM looks some things up by it."""
+    return type(stock.__name__, (stock,), {"__module__": stock.__module__, "__doc__": stock.__doc__, **methods})
 
 
 class Decoding:
@@ -81,7 +85,7 @@ class Decoding:
 
         def call() -> Any:
             if any(r is not None for r in (*rest, *kwargs.values())) or not isinstance(input_ids, torch.Tensor):
-                raise NotDecode("embeddings instead of tokens")
+                raise NotDecodeError("embeddings instead of tokens")
             if self.launcher.step is None:
                 self._trace(input_ids, positions, *rest, **kwargs)
             batches.check_decode(input_ids.shape[0])
@@ -96,7 +100,7 @@ class Decoding:
         for t in (ids, places):
             torch._dynamo.mark_dynamic(t, t.dim() - 1)
         forward = types.MethodType(_copy(type(self.stack).forward), self.stack)
-        options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         self._compiled = torch.compile(forward, fullgraph=True, dynamic=False, backend=self._backend, options=options)
         self._tracing = True
         try:
@@ -113,7 +117,7 @@ class Decoding:
 
     def _backend(self, gm: GraphModule, inputs: Sequence[Any], **_: Any) -> Any:
         self.launcher.take(gm, inputs)
-        outputs = gm.graph.output_node().args[0]
+        outputs: Any = gm.graph.output_node().args[0]
         shapes = [n.meta["example_value"] for n in outputs]
 
         def run(*args: Any) -> Sequence[Any]:

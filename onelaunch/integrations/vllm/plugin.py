@@ -20,7 +20,7 @@ def register() -> None:
         override(name)
 
 
-def _wrap(platform: type) -> None:
+def _wrap(platform: Any) -> None:
     """Our settings come in where a platform's own do: after the user's, before vLLM's defaults."""
     stock = platform.apply_config_platform_defaults
     if getattr(stock, "onelaunch", False):
@@ -32,7 +32,7 @@ def _wrap(platform: type) -> None:
         stock(config)
 
     apply.onelaunch = True  # type: ignore[attr-defined]
-    platform.apply_config_platform_defaults = staticmethod(apply)  # type: ignore[attr-defined]
+    platform.apply_config_platform_defaults = staticmethod(apply)
 
 
 def configure(config: Any) -> None:

@@ -1,4 +1,4 @@
-"""vLLM's model registry: an entry that gives our subclass of a stock model class, and says of it what is said of stock."""
+"""vLLM's model registry: an entry that gives our subclass of a stock class, and says of it what is said of stock."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ log = logging.getLogger("vllm.onelaunch")  # vLLM shows what its own loggers say
 
 
 class Report:
-    """Counts of one model. ``launches``: decode steps that were one launch; ``stock``: calls that vLLM ran, by reason."""
+    """Counts of one model. ``launches``: decode steps that were one; ``stock``: calls left to vLLM, by reason."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -74,8 +74,8 @@ def inspect(gm: GraphModule, inputs: Sequence[Any]) -> Found:
 def rewrite(
     gm: GraphModule, found: Found, described: dict[str, Layer], places: dict[str, Place], ranks: Sequence[int]
 ) -> GraphModule:
-    """The step's graph. ``described`` and ``places``: of the layers, by name; ``ranks``: of the caches. Placeholders are
-    those kept, then the caches, then three for each group.
+    """The step's graph. ``described`` and ``places``: of the layers, by name; ``ranks``: of the caches. Placeholders
+    are those kept, then the caches, then three for each group.
     """
     graph = Graph()
     old = gm.graph.find_nodes(op="placeholder")
@@ -93,9 +93,9 @@ def rewrite(
             if isinstance(node.meta.get("example_value"), torch.SymInt):
                 env[node] = tokens
         elif node in found.names:
-            layer, place = (of[found.names[node]] for of in (described, places))
+            layer, place = described[found.names[node]], places[found.names[node]]
             operands = [Proxy(n, tracer) for n in (caches[place.cache], *tables[place.group])]
-            call = {k: Proxy(env[v], tracer) for k in "query key value output".split() if (v := _argument(node, k))}
+            call = {k: Proxy(env[v], tracer) for k in ("query", "key", "value", "output") if (v := _argument(node, k))}
             _attend(call, operands, layer, ranks[place.cache], layer.name in found.stores)
         elif native.operator(node) == UPDATE or node.op == "get_attr":
             continue
@@ -152,7 +152,7 @@ def _argument(node: Node, name: str) -> Any:
 
 def _is_data_of(node: Node) -> bool:
     """``parameter.data``: the parameter."""
-    return node.op == "call_function" and node.target is torch._C._autograd._get_data_attr
+    return node.op == "call_function" and getattr(node.target, "__name__", "") == "_get_data_attr"
 
 
 def _writes(node: Node) -> bool:

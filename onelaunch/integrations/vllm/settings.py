@@ -7,7 +7,6 @@ import importlib.metadata
 from collections.abc import Iterator
 from typing import Any
 
-
 NAMES = ("onelaunch", "mirage")  # of the backend
 TESTED = ("0.24.", "0.32.")
 SEAMS = ("model", "graph")
@@ -65,7 +64,7 @@ def reason_for_stock(config: Any) -> str | None:
 
 @contextlib.contextmanager
 def clean_graph() -> Iterator[None]:
-    """While a graph is traced for us, vLLM's IR operators stay whole: each has one meaning, whatever kernel is chosen."""
+    """While a graph is traced for us, vLLM's IR operators stay whole: one meaning, whatever kernel is chosen."""
     try:
         from vllm.ir.op import enable_torch_wrap
     except ImportError:

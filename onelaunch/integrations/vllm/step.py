@@ -22,7 +22,7 @@ from onelaunch.integrations.vllm import layers
 from onelaunch.integrations.vllm import rewrite
 from onelaunch.integrations.vllm.batch import Batch
 from onelaunch.integrations.vllm.batch import Group
-from onelaunch.integrations.vllm.batch import NotDecode
+from onelaunch.integrations.vllm.batch import NotDecodeError
 from onelaunch.integrations.vllm.fakes import Fakes
 from onelaunch.integrations.vllm.layers import Layer
 from onelaunch.integrations.vllm.report import Report
@@ -58,17 +58,17 @@ class DecodeStep:
         self._views: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, args: Sequence[Any], batch: Batch) -> Sequence[Any]:
-        """Launch once for the batch. ``args``: those of Dynamo's graph. Raises NotDecode where there is no program."""
+        """Launch once for the batch. ``args``: those of Dynamo's graph. Raises NotDecodeError without a program."""
         homes, caches = self._caches(batch)
         key = (batch.of_layer, homes, *(_layout(c) for c in caches), *(g.table.shape[1] for g in batch.groups))
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = self._make(args, caches, homes, batch)
         if made.compilation is None:
-            raise NotDecode(made.reason)
+            raise NotDecodeError(made.reason)
         fresh = batch.tokens not in made.sizes
         if fresh and _capturing(caches[0]):
-            raise NotDecode("nothing is compiled while a graph is captured")
+            raise NotDecodeError("nothing is compiled while a graph is captured")
         taken = [args[i] for i in self.found.kept]
         of_groups = [t for g in batch.groups for t in (g.table, g.slots, g.lengths)]
         with _compiling() if fresh else contextlib.nullcontext():
@@ -78,7 +78,7 @@ class DecodeStep:
             except UnsupportedError as error:  # raised before anything has run
                 made.compilation, made.reason = None, f"no program: {' '.join(str(error).split())}"
                 self.report.refused(made.reason)
-                raise NotDecode(made.reason) from None
+                raise NotDecodeError(made.reason) from None
         if fresh:
             made.sizes.add(batch.tokens)
             self.report.ready(batch.tokens, time.perf_counter() - start, made.compilation)
@@ -95,7 +95,8 @@ class DecodeStep:
             if node.op == "placeholder" or not isinstance(value, torch.Tensor):
                 continue
             size = 4
-            for extent in value.shape:
+            extents: Sequence[Any] = value.shape
+            for extent in extents:
                 size *= MAX_ROWS if isinstance(extent, torch.SymInt) else int(extent)
             total += size
         return total
@@ -113,7 +114,9 @@ class DecodeStep:
             if number == len(caches):
                 caches.append(view)
             elif caches[number].shape != view.shape or caches[number].stride() != view.stride():
-                raise NotDecode(f"no program: caches of shapes {caches[number].shape} and {view.shape} in one place")
+                raise NotDecodeError(
+                    f"no program: caches of shapes {caches[number].shape} and {view.shape} in one place"
+                )
             homes.append(number)
         return tuple(homes), caches
 
@@ -154,7 +157,7 @@ class DecodeStep:
         try:
             view = layers.rows(cache, self.layers.get(name) or self._owner(name))
         except UnsupportedError as error:
-            raise NotDecode(f"no program: {error}") from None
+            raise NotDecodeError(f"no program: {error}") from None
         self._views[name] = (cache, view)
         return view
 
@@ -163,7 +166,8 @@ class DecodeStep:
 
 
 def _fake(fakes: Fakes, example: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    shape = [fakes.tokens if isinstance(s, torch.SymInt) else int(s) for s in example.shape]
+    extents: Sequence[Any] = example.shape
+    shape = [fakes.tokens if isinstance(s, torch.SymInt) else int(s) for s in extents]
     return fakes.tensor(real, shape, None if real.is_contiguous() else _static(real, shape))
 
 

@@ -1,4 +1,4 @@
-"""vLLM's attention in plain torch: for machines whose vLLM has no kernels (a wheel for GPUs on a CPU), and to compare with.
+"""vLLM's attention in plain torch: for machines whose vLLM has no kernels (a wheel for GPUs on a CPU), and to compare.
 
 Whenever it is called it computes: prefill, decode, and mixtures of both, a sequence at a time, in fp32.
 """
@@ -55,7 +55,7 @@ class TorchAttentionBackend(AttentionBackend):
 
 @dataclasses.dataclass
 class TorchMetadata:
-    """Of one batch: ``query_start_loc`` [B + 1], ``seq_lens`` [B], ``block_table`` [B, M], ``slot_mapping`` [tokens]."""
+    """Of a batch: ``query_start_loc`` [B + 1], ``seq_lens`` [B], ``block_table`` [B, M], ``slot_mapping`` [tokens]."""
 
     num_actual_tokens: int
     max_query_len: int
