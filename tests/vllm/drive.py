@@ -12,13 +12,16 @@ import sys
 from pathlib import Path
 
 PLATFORM = Path(__file__).parent / "platform"
+ANOTHER = "ONELAUNCH_TEST_VLLM"  # a folder with another version of vLLM, to be tested instead of the installed one
 
 
 def environment(folder: Path, runner: str = "0") -> dict[str, str]:
     """What a process that imports vLLM on a CPU needs."""
     made = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(PLATFORM), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(PLATFORM), *filter(None, (os.environ.get(name) for name in (ANOTHER, "PYTHONPATH")))]
+        ),
         "VLLM_CACHE_ROOT": str(folder / "vllm"),
         "XDG_CACHE_HOME": str(folder / "cache"),
         "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -43,9 +46,12 @@ def main() -> None:
     counts = {"decode": 0, "other": 0, "preempted": 0}
     _count(runner, engine.engine_core.engine_core.scheduler, counts)
     tokens = _run(engine, runner, scenario)
+    import vllm
+
     from onelaunch.integrations.vllm.report import reports
 
     result = {
+        "version": vllm.__version__,
         "tokens": tokens,
         **counts,
         "launches": sum(r.launches for r in reports),

@@ -1,5 +1,7 @@
 """Measures the table in docs/vllm.md: `.venv-vllm/bin/python -m tests.vllm.matrix docs/vllm.md`.
 
+Folders with other versions of vLLM (`pip install --no-deps --target FOLDER vllm==...`) may follow the page's name.
+
 Each row is one engine in a process of its own, with small random weights: tokens against transformers', and launches
 against the steps in which the scheduler asked for one token of every request.
 """
@@ -8,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 from tests.vllm import tiny
+from tests.vllm.drive import ANOTHER
 from tests.vllm.drive import environment
 
 MODELS = ("qwen3", "llama", "gemma3")
@@ -25,8 +28,14 @@ BATCH = 5
 BEGIN, END = "<!-- matrix -->", "<!-- end of matrix -->"
 
 
-def rows(folder: Path) -> Iterator[str]:
-    version = metadata.version("vllm")
+def rows(folder: Path, versions: list[Path | None]) -> Iterator[str]:
+    for version in versions:
+        if version is not None:
+            os.environ[ANOTHER] = str(version)
+        yield from _rows(folder / str(len(list(folder.iterdir()))))
+
+
+def _rows(folder: Path) -> Iterator[str]:
     for name in MODELS:
         place = folder / name
         model = getattr(tiny, name)(place)
@@ -40,7 +49,7 @@ def rows(folder: Path) -> Iterator[str]:
                     launched = found["launches"] == found["decode"] > 0
                     verdict = "one launch a step" if launched else "; ".join(found["refusals"]) or "stock"
                     tokens = "equal" if same else "**different**"
-                    yield f"| {name} | {version} | {shown} | {seam} | {count} | {tokens} | {verdict} |"
+                    yield f"| {name} | {found['version']} | {shown} | {seam} | {count} | {tokens} | {verdict} |"
 
 
 def run(model: Path, prompts: list[list[int]], seam: str, runner: str, folder: Path) -> dict:
@@ -61,12 +70,14 @@ def run(model: Path, prompts: list[list[int]], seam: str, runner: str, folder: P
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path, help="the page whose table is written anew")
-    page = parser.parse_args().page
+    parser.add_argument("others", type=Path, nargs="*", help="folders with other versions of vLLM")
+    given = parser.parse_args()
+    page = given.page
     with tempfile.TemporaryDirectory() as folder:
         table = [
             "| model | vLLM | runner | seam | sequences | tokens | decode |",
             "|---|---|---|---|---:|---|---|",
-            *rows(Path(folder)),
+            *rows(Path(folder), [None, *given.others]),
         ]
     before, rest = page.read_text().split(BEGIN)
     after = rest.split(END)[1]

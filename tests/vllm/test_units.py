@@ -102,8 +102,14 @@ def test_rotary_embedding(neox):
 
 def test_operators():
     out, x = torch.empty(3, 4), torch.randn(3, 8)
-    native("_C::silu_and_mul")(out, x)
-    torch.testing.assert_close(out, torch.nn.functional.silu(x[:, :4]) * x[:, 4:])
+    gate = x[:, :4].double()
+    for name, wanted in (
+        ("silu", gate / (1 + (-gate).exp())),
+        ("gelu", gate * (1 + torch.erf(gate / 2**0.5)) / 2),
+        ("gelu_tanh", gate * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (gate + 0.044715 * gate**3))) / 2),
+    ):
+        native(f"_C::{name}_and_mul")(out, x)
+        torch.testing.assert_close(out.double(), wanted * x[:, 4:], rtol=1e-5, atol=1e-6)
     assert native("aten::mm") is None
     assert native("_C::something_else") is None
 

@@ -86,9 +86,14 @@ def _ir(name: str) -> Callable[..., Any] | None:
     return None if found is None else found.impls["native"].impl_fn
 
 
-def _silu_and_mul(out: Any, x: Any) -> None:
-    half = out.shape[-1]
-    out.copy_(torch.nn.functional.silu(x[..., :half]) * x[..., half:])
+def _gated(activation: Callable[..., Any], **options: Any) -> Callable[..., None]:
+    """``out[..., :d] = activation(x[..., :d]) * x[..., d:]``."""
+
+    def run(out: Any, x: Any) -> None:
+        half = out.shape[-1]
+        out.copy_(activation(x[..., :half], **options) * x[..., half:])
+
+    return run
 
 
 def _rotary_embedding(
@@ -124,5 +129,7 @@ def _rotary_embedding(
 
 _WRITERS: dict[str, Callable[..., None]] = {
     "rotary_embedding": _rotary_embedding,
-    "silu_and_mul": _silu_and_mul,
+    "silu_and_mul": _gated(torch.nn.functional.silu),
+    "gelu_and_mul": _gated(torch.nn.functional.gelu),
+    "gelu_tanh_and_mul": _gated(torch.nn.functional.gelu, approximate="tanh"),
 }

@@ -44,12 +44,15 @@ def _slot_mapping(
     BLOCK_SIZE,
 ):  # fmt: skip
     assert TOTAL_CP_WORLD_SIZE == 1
-    counts = query_start_loc_ptr.diff()
-    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    at = positions_ptr[: len(rows)]
-    blocks = block_table_ptr[rows, at // KV_CACHE_BLOCK_SIZE].long()
-    slot_mapping_ptr[: len(rows)] = blocks * KV_CACHE_BLOCK_SIZE + at % KV_CACHE_BLOCK_SIZE
+    _map_slots(query_start_loc_ptr, positions_ptr, block_table_ptr, slot_mapping_ptr, KV_CACHE_BLOCK_SIZE)
     slot_mapping_ptr[num_tokens:max_num_tokens] = PAD_ID
+
+
+def _map_slots(starts, positions, table, slots, block_size):
+    counts = starts.diff()
+    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    at = positions[: len(rows)]
+    slots[: len(rows)] = table[rows, at // block_size].long() * block_size + at % block_size
 
 
 def _argmax_of_noise(logits, seeds):
@@ -71,13 +74,25 @@ def _rotary_embedding(positions, query, key, head_size, cos_sin_cache, is_neox):
             old.copy_(new)
 
 
+def _gated(activation):
+    def run(out, x):
+        gate, up = x.chunk(2, -1)
+        out.copy_(activation(gate) * up)
+
+    return run
+
+
+_ACTIVATIONS = {
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+}
 _OPERATORS = {
     "rotary_embedding(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head_size, Tensor cos_sin_cache, "
     "bool is_neox) -> ()": _rotary_embedding,
-    "silu_and_mul(Tensor(a!) out, Tensor x) -> ()": lambda out, x: out.copy_(
-        torch.nn.functional.silu(x[..., : out.shape[-1]]) * x[..., out.shape[-1] :]
-    ),
-    "init_cpu_memory_env(int[] nodes) -> ()": lambda nodes: None,
+    **{f"{name}_and_mul(Tensor(a!) out, Tensor x) -> ()": _gated(function) for name, function in _ACTIVATIONS.items()},
+    "compute_slot_mapping_kernel_impl(Tensor query_start_loc, Tensor positions, Tensor block_table, "
+    "Tensor(a!) slot_mapping, int block_size) -> ()": _map_slots,  # 0.24
     "greedy_argmax(Tensor logits) -> Tensor": lambda logits: logits.argmax(-1),
     "fused_gumbel_argmax(Tensor logits, Tensor seeds) -> Tensor": _argmax_of_noise,
 }
