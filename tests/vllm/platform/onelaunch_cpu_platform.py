@@ -88,6 +88,7 @@ _ACTIVATIONS = {
     "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
 }
 _OPERATORS = {
+    "init_cpu_memory_env(int[] nodes) -> ()": lambda nodes: None,
     "rotary_embedding(Tensor positions, Tensor(a!) query, Tensor(b!)? key, int head_size, Tensor cos_sin_cache, "
     "bool is_neox) -> ()": _rotary_embedding,
     **{f"{name}_and_mul(Tensor(a!) out, Tensor x) -> ()": _gated(function) for name, function in _ACTIVATIONS.items()},
