@@ -18,6 +18,7 @@
 #include "event.cuh"
 #include "ring.cuh"
 #include "scalar.cuh"
+#include "stress.cuh"
 #include "task.cuh"
 
 namespace onelaunch {
@@ -110,7 +111,9 @@ __device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Sha
     scratch.approved = &block.approved[t % kRecords], scratch.approval = t / kRecords % 2;
     scratch.patience.task = stages.task = t;
     if (stamping) launch.stamps[task.number].arrived = block.began = now();
+    jitter();
     Kernels::run(launch, task, scratch, stages);
+    jitter();
     if (leads) decide(block, t + 1, tasks);
     sync_block();
     const bool faulty = *const_cast<const volatile uint32_t*>(&block.faulty) == t;  // the same for all threads
@@ -136,6 +139,7 @@ __device__ __forceinline__ void announce(const LaunchOf<Shape>& launch, Block<Sh
     if (!wait_unless_aborted(block, block.approved[slot], parity, t)) return;
     if (*abort_of(block) <= t) return;
     const TaskOf<Shape>& task = block.records[slot];
+    jitter();
     signal_all(launch, task);
     if (launch.stamps != nullptr) launch.stamps[task.number].signalled = now();
     arrive(block.finished[slot]);
@@ -169,6 +173,7 @@ __device__ __forceinline__ void produce(const LaunchOf<Shape>& launch, Block<Sha
       ask();
     }
     wait(block.loaded[t % kRecords], t / kRecords % 2);
+    jitter();
     producer.task = t;
     Kernels::stream(launch, block.records[t % kRecords], producer);
   }
@@ -188,6 +193,7 @@ __device__ __forceinline__ bool poll(const LaunchOf<Shape>& launch, Block<Shape>
     if (!over) own = i < kInline ? task.waits[i] : launch.waits[task.more_waits + i - kInline];
     const uint32_t target = block.epoch * own.total + own.value;
     int64_t since = 0;
+    jitter();
     for (uint32_t probes = 1;; ++probes) {
       uint32_t seen = target;
       if (!over) over = reached(seen = load_acquire(&launch.events[own.event]), target);
