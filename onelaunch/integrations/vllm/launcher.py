@@ -29,7 +29,9 @@ class Launcher:
         self.step: DecodeStep | None = None
         self.reason = settings.reason_for_stock(config)
         self._size = (0, 0)
-        if self.reason is not None:
+        if self.reason is None:
+            self.report.intended()
+        else:
             self.report.refused(self.reason)
 
     def attempt(self, call: Callable[[], Any]) -> Any:

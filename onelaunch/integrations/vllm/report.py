@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 
 from onelaunch.frontend.compiler import Compilation
+from onelaunch.frontend.policy import MAX_ROWS
 
 log = logging.getLogger("vllm.onelaunch")  # vLLM shows what its own loggers say, and no others
 
@@ -20,6 +21,10 @@ class Report:
         self.seconds = 0.0
         self.programs: dict[int, float] = {}  # seconds until each number of tokens first ran
         self.refusals: list[str] = []
+
+    def intended(self) -> None:
+        """Nothing known speaks against launches."""
+        log.info("%s: one token of each of 1 to %d sequences is to be one launch, all else stock", self.name, MAX_ROWS)
 
     def launched(self) -> None:
         """A decode step ran as one launch."""
