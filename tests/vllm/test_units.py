@@ -14,7 +14,7 @@ from onelaunch.integrations.vllm.fakes import Fakes
 from onelaunch.integrations.vllm.layers import Layer
 from onelaunch.integrations.vllm.native import native
 
-LAYER = Layer("a", "a", heads=4, kv_heads=2, size=8, scale=1.0, window=0, softcap=0.0)
+LAYER = Layer("a", "a", heads=4, kv_heads=2, size=8, scale=1.0, window=0, softcap=0.0, updates=False)
 N, P = 5, 4
 
 
@@ -54,22 +54,34 @@ def test_layouts_that_are_refused(cache, words):
         layers.rows(cache, LAYER)
 
 
-def _module(**changes):
+def _kind(path):
+    module, _, name = path.rpartition(".")
+    return type(name, (), {"__module__": module, "forward_includes_kv_cache_update": False})
+
+
+def _module(kind=layers.PLAIN_LAYER, backend="vllm.v1.attention.backends.flash_attn.FlashAttentionBackend", **changes):
     impl = types.SimpleNamespace(scale=0.5, sliding_window=(15, 0), logits_soft_cap=None, alibi_slopes=None, sinks=None)
     given = {
-        "impl": impl, "attn_backend": types.SimpleNamespace(get_name=lambda: "FLASH_ATTN"), "attn_type": "decoder",
+        "impl": impl, "attn_backend": _kind(backend), "attn_type": "decoder",
         "head_size": 8, "num_heads": 4, "num_kv_heads": 2, "sliding_window": None, "query_quant": None,
         "kv_sharing_target_layer_name": None,
     }  # fmt: skip
-    return types.SimpleNamespace(**{**given, **changes})
+    made = _kind(kind)()
+    made.__dict__.update({**given, **changes})
+    return made
 
 
 def test_layers():
     """FlashAttention counts the positions before the newest one."""
-    assert layers.describe("x", _module()) == Layer("x", "x", 4, 2, 8, 0.5, 16, 0.0)
+    assert layers.describe("x", _module()) == Layer("x", "x", 4, 2, 8, 0.5, 16, 0.0, updates=False)
     assert layers.describe("x", _module(kv_sharing_target_layer_name="y")).cache_of == "y"
     for changes, words in (
-        ({"attn_backend": types.SimpleNamespace(get_name=lambda: "CPU_ATTN")}, "attention backend CPU_ATTN"),
+        ({"backend": "vllm.v1.attention.backends.cpu_attn.CPUAttentionBackend"}, "attention backend vllm.v1"),
+        (
+            {"kind": "vllm.model_executor.layers.attention.chunked_local_attention.ChunkedLocalAttention"},
+            "attention layer",
+        ),
+        ({"impl": types.SimpleNamespace(chunk_lookback=1)}, "look-back"),
         ({"attn_type": "encoder_only"}, "accepted: decoder"),
         ({"head_size_v": 4}, "values of 4 elements"),
         ({"query_quant": object()}, "quantised queries"),
@@ -145,12 +157,17 @@ def test_reasons_for_stock(monkeypatch):
     two = types.SimpleNamespace(tensor_parallel_size=2)
     for changes, words in (
         ({"lora_config": object()}, "LoRA"),
+        ({"kv_transfer_config": object()}, "KV connector"),
         ({"speculative_config": object()}, "speculative"),
         ({"parallel_config": two}, "tensor_parallel_size 2; accepted: 1"),
         ({"cache_config": types.SimpleNamespace(cache_dtype="fp8")}, "a cache of fp8"),
         ({"model_config": types.SimpleNamespace(is_encoder_decoder=True)}, "encoder"),
     ):
         assert words in settings.reason_for_stock(_config(**changes))
+    for name in ("TORCH_COMPILE_DISABLE", "VLLM_BATCH_INVARIANT"):
+        with monkeypatch.context() as m:
+            m.setenv(name, "1")
+            assert name in settings.reason_for_stock(_config())
     monkeypatch.setattr(settings.importlib.metadata, "version", lambda name: "0.40.1")
     assert "0.40.1 is not among the tested versions" in settings.reason_for_stock(_config())
 
@@ -161,14 +178,18 @@ def test_options():
     assert settings.seam(config) == "graph"
     with pytest.raises(ValueError, match="accepted: model, graph"):
         settings.seam(_config(additional_config={"onelaunch": {"seam": "x"}}))
+    assert not settings.is_marked(config)
+    settings.mark(config)
+    assert settings.is_marked(config)
+    assert settings.options(config) == {"workers": 2}
     with pytest.raises(ValueError, match="a dictionary of options"):
         settings.given(_config(additional_config={"onelaunch": 3}))
 
 
-def _batch(monkeypatch, metadata, slots=None):
+def _batch(monkeypatch, metadata, slots=None, mode="NONE"):
     context = pytest.importorskip("vllm.forward_context")
     made = types.SimpleNamespace(
-        attn_metadata=metadata, slot_mapping=slots or {},
+        attn_metadata=metadata, slot_mapping=slots or {}, cudagraph_runtime_mode=types.SimpleNamespace(name=mode),
         no_compile_layers={"a": types.SimpleNamespace(kv_cache=torch.zeros(N, 2, P, 16))},
     )  # fmt: skip
     monkeypatch.setattr(context, "is_forward_context_available", lambda: True)
@@ -193,12 +214,22 @@ def test_profiling_is_stock(monkeypatch):
         ({"a": object()}, 3, "unknown metadata"),
         ({"a": _metadata(tokens=40)}, 40, "more than 32 sequences"),
         ({"a": _metadata(causal=False)}, 3, "not causal"),
+        ({"a": _metadata(rswa_prefix_lens=torch.ones(3))}, 3, "attention with rswa_prefix_lens"),
         ({"a": _metadata()}, 5, "more tokens than sequences"),
         ({"b": _metadata()}, 3, "a layer without metadata"),
     ):
         _batch(monkeypatch, metadata)
         with pytest.raises(batch.NotDecodeError, match=words):
             batch.read(("a",), tokens)
+
+
+def test_pieces_are_stock(monkeypatch):
+    """vLLM captures pieces of its own graph with a batch that looks like decode, and replays them for any batch."""
+    from onelaunch.integrations.vllm import batch
+
+    _batch(monkeypatch, {"a": _metadata()}, mode="PIECEWISE")
+    with pytest.raises(batch.NotDecodeError, match="piecewise"):
+        batch.read(("a",), 3)
 
 
 def test_batches(monkeypatch):
@@ -212,3 +243,64 @@ def test_batches(monkeypatch):
     assert found.groups[0].slots.tolist() == [9, 8, 7]
     assert found.groups[0].table.shape == (3, 2)
     assert found.of_layer == (0,)
+
+
+def _toy(function):
+    """Dynamo's graph of a stack with attention, as vLLM's operators have it."""
+    library = torch.library.Library("vllm", "FRAGMENT")
+    for schema in (
+        "unified_kv_cache_update(Tensor key, Tensor value, str layer_name) -> Tensor",
+        "unified_attention_with_output(Tensor query, Tensor key, Tensor value, Tensor(a!) output, str layer_name)"
+        " -> ()",
+    ):
+        library.define(schema)
+    library.impl("unified_kv_cache_update", lambda k, v, n: k.new_empty(0), "CompositeExplicitAutograd")
+    library.impl("unified_attention_with_output", lambda q, k, v, o, n: None, "CompositeExplicitAutograd")
+    found = []
+
+    def keep(gm, inputs):
+        found.append((gm, inputs))
+        return gm.forward
+
+    ids = torch.arange(6)
+    torch._dynamo.mark_dynamic(ids, 0)
+    torch._dynamo.reset()
+    torch.compile(function, backend=keep, fullgraph=True)(ids, torch.randn(20, 32))
+    return library, *found[0]
+
+
+def test_writes_in_place_survive():
+    """A graph of Dynamo's says everything in the order of the program; nothing of it may be dropped."""
+    if hasattr(torch.ops.vllm, "unified_attention_with_output"):
+        pytest.skip("vLLM's own operators are loaded")
+    from onelaunch.integrations.vllm import rewrite
+
+    def stack(ids, table):
+        x = table[ids]
+        x[:, :3] += 1.0
+        x.mul_(2.0)
+        x[0] = x[0] - 3.0
+        heads = x.view(-1, 4, 8)
+        out = torch.empty(ids.shape[0], 4, 8)
+        torch.ops.vllm.unified_kv_cache_update(heads[:, :2].contiguous(), heads[:, 2:].contiguous(), "a")
+        torch.ops.vllm.unified_attention_with_output(heads, heads[:, :2], heads[:, 2:], out, "a")
+        return out.view(-1, 32) + x
+
+    library, gm, inputs = _toy(stack)
+    found = rewrite.inspect(gm, inputs)
+    assert (set(found.names.values()), found.updated) == ({"a"}, {"a"})
+    made = rewrite.rewrite(gm, found, {"a": LAYER}, {"a": rewrite.Place(0, 0)}, [4])
+    ids, weights = torch.tensor([3, 5, 7]), torch.randn(20, 32)
+    given = {"l_ids_": ids, "l_table_": weights}
+    taken = [given[gm.graph.find_nodes(op="placeholder")[i].target.lower()] for i in found.kept]
+    cache = torch.zeros(N, P, 2, 16)
+    table, slots = torch.tensor([[1], [2], [3]], dtype=torch.int32), torch.tensor([4, 8, 12])
+    (result,) = made(*taken, cache, table, slots, torch.ones(3, dtype=torch.int32))
+    x = weights[ids].clone()
+    x[:, :3] += 1
+    x *= 2
+    x[0] -= 3
+    values = x.view(3, 4, 8)[:, 2:].repeat_interleave(2, 1)  # of one position, whose weight is one
+    torch.testing.assert_close(result, values.flatten(1) + x)
+    assert torch.equal(cache[1:4, 0, :, :8], x.view(3, 4, 8)[:, :2])
+    del library

@@ -9,6 +9,8 @@ import torch
 
 from onelaunch.frontend.policy import MAX_ROWS
 
+PROFILING = "profiling"
+
 
 class NotDecodeError(Exception):
     """The batch is none for a launch; the message says why, in few words."""
@@ -45,9 +47,12 @@ def check_decode(tokens: int) -> dict[str, Any]:
 
     if not is_forward_context_available():
         raise NotDecodeError("no forward context")
-    metadata = get_forward_context().attn_metadata
+    context = get_forward_context()
+    metadata = context.attn_metadata
     if metadata is None:
-        raise NotDecodeError("profiling")
+        raise NotDecodeError(PROFILING)
+    if context.cudagraph_runtime_mode.name == "PIECEWISE":  # pieces of the stock graph: of any batch of that size
+        raise NotDecodeError("piecewise graphs")
     if not isinstance(metadata, dict) or not metadata:
         raise NotDecodeError("micro-batches")
     for found in _distinct(metadata.values()):
@@ -85,10 +90,17 @@ def read(layers: tuple[str, ...], tokens: int) -> Batch:
 def _group(metadata: Any, slots: torch.Tensor, tokens: int) -> Group:
     if getattr(metadata, "causal", True) is not True:
         raise NotDecodeError("attention that is not causal")
+    for name in _UNUSUAL:
+        if getattr(metadata, name, None) is not None:
+            raise NotDecodeError(f"attention with {name}")
     found = Group(metadata.block_table[:tokens], slots[:tokens], metadata.seq_lens[:tokens])
     if any(t.shape[0] != tokens for t in (found.table, found.slots, found.lengths)):
         raise NotDecodeError("more tokens than sequences")
     return found
+
+
+# Fields of FlashAttention's and Triton's metadata that change which positions count, or on which device they are.
+_UNUSUAL = ("rswa_prefix_lens", "mm_prefix_query_range_tensor", "mm_prefix_range_tensor", "dcp_context_kv_lens")
 
 
 def _slots(mapping: Any, metadata: Any, name: str) -> torch.Tensor:

@@ -9,8 +9,14 @@ import torch
 
 from onelaunch.errors import UnsupportedError
 
-# Attention backends whose caches hold keys and values as they are, a row of a head after the other.
-PLAIN = frozenset({"CUSTOM", "FLASH_ATTN", "TRITON_ATTN"})
+# Layers and attention backends whose caches hold keys and values as they are, a row of a head after the other. What
+# derives from them goes by the same name, and may mean something else.
+PLAIN_LAYER = "vllm.model_executor.layers.attention.attention.Attention"
+PLAIN = frozenset({
+    "onelaunch.integrations.vllm.torch_attention.TorchAttentionBackend",
+    "vllm.v1.attention.backends.flash_attn.FlashAttentionBackend",
+    "vllm.v1.attention.backends.triton_attn.TritonAttentionBackend",
+})  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,14 +31,20 @@ class Layer:
     scale: float
     window: int  # positions that count, the newest included; 0: all
     softcap: float  # 0: none
+    updates: bool  # attention itself stores what it is given, where no operator of its own does
 
 
 def describe(name: str, module: Any) -> Layer:
     """The layer of that name. Raises UnsupportedError where a launch cannot do what it does."""
     impl = module.impl
-    backend = module.attn_backend.get_name()
+    if _qualified(type(module)) != PLAIN_LAYER:
+        raise UnsupportedError(f"attention layer {_qualified(type(module))} in {name}; accepted: {PLAIN_LAYER}")
+    backend = _qualified(module.attn_backend)
     if backend not in PLAIN:
-        raise UnsupportedError(f"attention backend {backend}; accepted: {', '.join(sorted(PLAIN))}")
+        accepted = ", ".join(sorted(p.rpartition(".")[2] for p in PLAIN))
+        raise UnsupportedError(f"attention backend {backend}; accepted: {accepted}")
+    if getattr(impl, "chunk_lookback", -1) not in (-1, None):
+        raise UnsupportedError(f"attention in chunks with look-back in {name}")
     if str(getattr(module, "attn_type", "decoder")).rpartition(".")[2].lower() != "decoder":
         raise UnsupportedError(f"attention of type {module.attn_type} in {name}; accepted: decoder")
     for attribute, what in (
@@ -57,6 +69,7 @@ def describe(name: str, module: Any) -> Layer:
         scale=float(impl.scale),
         window=_window(module, impl),
         softcap=float(getattr(impl, "logits_soft_cap", None) or 0.0),
+        updates=bool(module.attn_backend.forward_includes_kv_cache_update),
     )
 
 
@@ -91,6 +104,10 @@ def keys_and_values(view: Any, size: int, ndim: int) -> tuple[Any, Any]:
 def together(key: Any, value: Any, ndim: int) -> Any:
     """New keys and values ``[B, Hk, D]`` as a row of the cache."""
     return torch.cat([key, value], -1) if ndim == 4 else torch.stack([key, value], 1)
+
+
+def _qualified(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _window(module: Any, impl: Any) -> int:

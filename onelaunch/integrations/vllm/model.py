@@ -7,6 +7,7 @@ with vLLM's own compilation and CUDA graphs.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import types
 from collections.abc import Sequence
@@ -22,8 +23,10 @@ from onelaunch.integrations.vllm import settings
 from onelaunch.integrations.vllm.batch import NotDecodeError
 from onelaunch.integrations.vllm.fakes import HINT
 from onelaunch.integrations.vllm.launcher import Launcher
+from onelaunch.integrations.vllm.step import capturing
 
 log = logging.getLogger("vllm.onelaunch")
+ATTACHED = "_onelaunch_decoding"  # attribute of a model and its stack
 
 
 @functools.cache
@@ -33,9 +36,20 @@ def decoding(stock: Any) -> type:
     @functools.wraps(stock.__init__)  # vLLM reads the signature
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         stock.__init__(self, *args, **kwargs)
-        _attach(self, kwargs["vllm_config"])
+        if settings.is_marked(kwargs["vllm_config"]):
+            _attach(self, kwargs["vllm_config"])
 
-    return _subclass(stock, __init__=init)
+    def compute_logits(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """After each step, replayed or not: the place to tell of a launch that has ended early."""
+        if (found := self.__dict__.get(ATTACHED)) is not None:
+            found.launcher.check()
+        return stock.compute_logits(self, *args, **kwargs)
+
+    return _subclass(stock, __init__=init, **({"compute_logits": compute_logits} if _has_logits(stock) else {}))
+
+
+def _has_logits(stock: Any) -> bool:
+    return callable(getattr(stock, "compute_logits", None))
 
 
 def _attach(model: torch.nn.Module, config: Any) -> None:
@@ -43,22 +57,29 @@ def _attach(model: torch.nn.Module, config: Any) -> None:
     if stack is None:
         log.warning("onelaunch: %s has no decoder stack that vLLM compiles whole: stock", type(model).__name__)
         return
-    stack.onelaunch = Decoding(stack, config)
+    found = Decoding(stack, config)
+    setattr(stack, ATTACHED, found)
+    setattr(model, ATTACHED, found)
     kind: Any = type(stack)
     stack.__class__ = _sending(kind)
 
 
 def find_stack(model: torch.nn.Module) -> Any:
-    """The first module that vLLM would compile as a whole; None: there is none."""
+    """The first module that takes tokens and positions and that vLLM would compile as a whole (encoders of images are
+    compiled as well); None: there is none.
+    """
     from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
 
-    return next((m for m in model.modules() if isinstance(m, TorchCompileWithNoGuardsWrapper)), None)
+    whole = (m for m in model.modules() if isinstance(m, TorchCompileWithNoGuardsWrapper))
+    return next(
+        (m for m in whole if {"input_ids", "positions"} <= inspect.signature(m.forward).parameters.keys()), None
+    )
 
 
 @functools.cache
 def _sending(stock: Any) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = self.onelaunch.attempt(*args, **kwargs)
+        found = getattr(self, ATTACHED).attempt(*args, **kwargs)
         return stock.__call__(self, *args, **kwargs) if found is None else found
 
     return _subclass(stock, __call__=call)
@@ -84,9 +105,12 @@ class Decoding:
             return None
 
         def call() -> Any:
-            if any(r is not None for r in (*rest, *kwargs.values())) or not isinstance(input_ids, torch.Tensor):
-                raise NotDecodeError("embeddings instead of tokens")
+            tensors = isinstance(input_ids, torch.Tensor) and isinstance(positions, torch.Tensor)
+            if not tensors or any(r is not None for r in (*rest, *kwargs.values())):
+                raise NotDecodeError("other arguments than tokens and positions")
             if self.launcher.step is None:
+                if capturing(input_ids):
+                    raise NotDecodeError("nothing is compiled while a graph is captured")
                 self._trace(input_ids, positions, *rest, **kwargs)
             batches.check_decode(input_ids.shape[0])
             return self._compiled(input_ids, positions, *rest, **kwargs)
@@ -108,7 +132,7 @@ class Decoding:
                 self._compiled(ids, places, *rest, **kwargs)
         except OnelaunchError:
             raise
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except Exception as error:
             inner = error.__cause__ if isinstance(error.__cause__, OnelaunchError) else error
             raise UnsupportedError(f"the model could not be traced: {' '.join(str(inner).split())[:300]}") from error
         finally:

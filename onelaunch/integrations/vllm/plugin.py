@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from typing import Any
 
+log = logging.getLogger("vllm.onelaunch")
 ARCHITECTURES = "ONELAUNCH_VLLM_ARCHITECTURES"  # tells vLLM's other processes which models decode through a launch
 
 
@@ -47,14 +49,16 @@ def configure(config: Any) -> None:
         backend.configure(config)
         return
     config.compilation_config.backend = _stock_backend()
+    settings.mark(config)
     if config.model_config is None:
         return
     from onelaunch.integrations.vllm.registry import override
 
-    names = list(config.model_config.architectures)
+    names = dict.fromkeys([*config.model_config.architectures, config.model_config.architecture])
     os.environ[ARCHITECTURES] = ",".join(dict.fromkeys([*_announced(), *names]))
-    for name in names:
-        override(name)
+    found = [override(name) for name in names]
+    if not any(found):
+        log.warning("onelaunch: no model is registered as %s: stock", " or ".join(names))
 
 
 def _announced() -> list[str]:

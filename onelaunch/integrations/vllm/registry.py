@@ -23,10 +23,17 @@ class Decoding:
         return decoding(self.stock.load_model_cls())
 
 
-def override(architecture: str) -> None:
-    """From now on, models of that architecture send decode batches to a launch; unknown names are left to vLLM."""
+def override(architecture: str) -> bool:
+    """Models of that architecture are made by our subclass from now on (which leaves those alone whose configuration
+    has not asked for us). False: vLLM has no such model.
+    """
+    from vllm.model_executor.model_loader import utils
     from vllm.model_executor.models.registry import ModelRegistry
 
     stock = ModelRegistry.models.get(architecture)
-    if stock is not None and not isinstance(stock, Decoding):
+    if stock is None:
+        return False
+    if not isinstance(stock, Decoding):
         ModelRegistry.models[architecture] = Decoding(stock)
+        getattr(utils, "_MODEL_ARCH_BY_HASH", {}).clear()  # classes found before
+    return True

@@ -34,12 +34,14 @@ UPDATE, ATTEND = "vllm::unified_kv_cache_update", "vllm::unified_attention_with_
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
     """What a graph asks for. ``kept``: positions of the arguments that a step takes (tensors that it uses);
-    ``names``: attention layers by node, in the graph's order; ``stores``: those that write their cache.
+    ``names``: attention layers by node, in the graph's order; ``updated``: those with an operator that writes their
+    cache; ``given``: those whose attention is given new keys and values.
     """
 
     kept: tuple[int, ...]
     names: dict[Node, str]
-    stores: frozenset[str]
+    updated: frozenset[str]
+    given: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,9 +68,9 @@ def inspect(gm: GraphModule, inputs: Sequence[Any]) -> Found:
             raise UnsupportedError(f"operator {op}")
     if not names:
         raise UnsupportedError("a graph without attention")
-    stores = frozenset(updated) or frozenset(n for a, n in names.items() if _argument(a, "key") is not None)
+    with_keys = frozenset(n for a, n in names.items() if _argument(a, "key") is not None)
     kept = tuple(i for n, i in given.items() if isinstance(n.meta.get("example_value"), torch.Tensor) and n.users)
-    return Found(kept, names, stores)
+    return Found(kept, names, frozenset(updated), with_keys)
 
 
 def rewrite(
@@ -96,8 +98,8 @@ def rewrite(
             layer, place = described[found.names[node]], places[found.names[node]]
             operands = [Proxy(n, tracer) for n in (caches[place.cache], *tables[place.group])]
             call = {k: Proxy(env[v], tracer) for k in ("query", "key", "value", "output") if (v := _argument(node, k))}
-            _attend(call, operands, layer, ranks[place.cache], layer.name in found.stores)
-        elif native.operator(node) == UPDATE or node.op == "get_attr":
+            _attend(call, operands, layer, ranks[place.cache], _stores(layer, found))
+        elif native.operator(node) == UPDATE:
             continue
         elif (plain := native.native(native.operator(node))) is not None or _is_data_of(node):
             env[node] = native.write(node, plain or (lambda x: x), env, tracer)
@@ -106,8 +108,12 @@ def rewrite(
         else:
             env[node] = graph.node_copy(node, lambda n: env[n])
             env[node].meta = {k: v for k, v in node.meta.items() if k in ("nn_module_stack", "stack_trace")}
-    graph.eliminate_dead_code(lambda n: n.op in ("placeholder", "output") or _writes(n))
-    return GraphModule(torch.nn.Module(), graph)
+    return GraphModule(gm, graph)
+
+
+def _stores(layer: Layer, found: Found) -> bool:
+    own = layer.updates and layer.cache_of == layer.name and layer.name in found.given
+    return own or layer.name in found.updated
 
 
 def _attend(call: dict[str, Proxy], operands: list[Proxy], layer: Layer, rank: int, stores: bool) -> None:
@@ -153,10 +159,6 @@ def _argument(node: Node, name: str) -> Any:
 def _is_data_of(node: Node) -> bool:
     """``parameter.data``: the parameter."""
     return node.op == "call_function" and getattr(node.target, "__name__", "") == "_get_data_attr"
-
-
-def _writes(node: Node) -> bool:
-    return node.op == "call_method" and node.target == "copy_"
 
 
 _FOREIGN = frozenset({"vllm", "vllm_ir", "_C", "_C_cache_ops", "_moe_C", "_vllm_fa3_C", "_rocm_C"})

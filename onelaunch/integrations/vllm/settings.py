@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 from collections.abc import Iterator
 from typing import Any
 
 NAMES = ("onelaunch", "mirage")  # of the backend
 TESTED = ("0.24.", "0.32.")
 SEAMS = ("model", "graph")
-OWN = frozenset({"seam", "stock"})  # of our options, those that are the integration's
+MARK = "asked"
+OWN = frozenset({"seam", "stock", MARK})  # of our options, those that are the integration's
 
 
 def asked_for(config: Any) -> bool:
@@ -45,10 +47,15 @@ def reason_for_stock(config: Any) -> str | None:
     version = importlib.metadata.version("vllm")
     if not version.startswith(TESTED):
         return f"vLLM {version} is not among the tested versions: {', '.join(v + 'x' for v in TESTED)}"
+    for name, what in _SWITCHES.items():
+        if os.environ.get(name, "0") not in ("", "0"):
+            return f"{name} ({what})"
     parallel = config.parallel_config
-    for name in ("tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size"):
+    for name in _PARALLEL:
         if (size := getattr(parallel, name, 1)) > 1:
             return f"{name} {size}; accepted: 1"
+    if getattr(config, "kv_transfer_config", None) is not None:
+        return "a KV connector, which has to be told of every layer"
     if config.lora_config is not None:
         return "LoRA"
     if config.speculative_config is not None:
@@ -60,6 +67,28 @@ def reason_for_stock(config: Any) -> str | None:
     if config.model_config.is_encoder_decoder:
         return "an encoder and a decoder"
     return None
+
+
+_SWITCHES = {
+    "TORCH_COMPILE_DISABLE": "nothing can be traced",
+    "VLLM_BATCH_INVARIANT": "programs of different sizes may round differently",
+}
+_PARALLEL = (
+    "tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size", "prefill_context_parallel_size",
+)  # fmt: skip
+
+
+def mark(config: Any) -> None:
+    """Note in the configuration, which travels to all of vLLM's processes, that its user has asked for us."""
+    extra = config.additional_config
+    if not isinstance(extra, dict):
+        raise ValueError(f"additional_config is a {type(extra).__name__}; accepted with onelaunch: a dictionary")
+    config.additional_config = {**extra, "onelaunch": {**given(config), MARK: True}}
+
+
+def is_marked(config: Any) -> bool:
+    """Whether ``mark`` has been here."""
+    return MARK in given(config)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
+import weakref
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +28,9 @@ from onelaunch.integrations.vllm.batch import NotDecodeError
 from onelaunch.integrations.vllm.fakes import Fakes
 from onelaunch.integrations.vllm.layers import Layer
 from onelaunch.integrations.vllm.report import Report
+
+log = logging.getLogger("vllm.onelaunch")
+WARMING = "warming up"
 
 
 @dataclasses.dataclass(slots=True)
@@ -53,22 +58,24 @@ class DecodeStep:
             self.layers[name] = layers.describe(name, modules[name])
         self.names = tuple(self.layers)
         self.stored = tuple(dict.fromkeys(layer.cache_of for layer in self.layers.values()))
+        if missing := [name for name in self.stored if name not in self.layers]:
+            raise UnsupportedError(f"a layer that shares the cache of {missing[0]}, which the graph does not have")
         self._at = tuple(self.names.index(name) for name in self.stored)
         self._made: dict[Any, _Made] = {}
-        self._views: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._views: dict[str, tuple[weakref.ref[torch.Tensor], torch.Tensor]] = {}
 
     def __call__(self, args: Sequence[Any], batch: Batch) -> Sequence[Any]:
         """Launch once for the batch. ``args``: those of Dynamo's graph. Raises NotDecodeError without a program."""
         homes, caches = self._caches(batch)
-        key = (batch.of_layer, homes, *(_layout(c) for c in caches), *(g.table.shape[1] for g in batch.groups))
+        key = (batch.of_layer, homes, *(_layout(c) for c in caches), *(_form(g) for g in batch.groups))
         made = self._made.get(key)
+        fresh = made is None or batch.tokens not in made.sizes
+        if fresh and capturing(caches[0]):
+            raise NotDecodeError("nothing is compiled while a graph is captured")
         if made is None:
             made = self._made[key] = self._make(args, caches, homes, batch)
         if made.compilation is None:
             raise NotDecodeError(made.reason)
-        fresh = batch.tokens not in made.sizes
-        if fresh and _capturing(caches[0]):
-            raise NotDecodeError("nothing is compiled while a graph is captured")
         taken = [args[i] for i in self.found.kept]
         of_groups = [t for g in batch.groups for t in (g.table, g.slots, g.lengths)]
         with _compiling() if fresh else contextlib.nullcontext():
@@ -82,8 +89,19 @@ class DecodeStep:
         if fresh:
             made.sizes.add(batch.tokens)
             self.report.ready(batch.tokens, time.perf_counter() - start, made.compilation)
+            if caches[0].is_cuda:  # vLLM warms up to capture graphs, of which some are its own: it has to run as well
+                raise NotDecodeError(WARMING)
         self.report.launched()
         return results
+
+    def check(self) -> None:
+        """Raise LaunchError or IndexError where a launch has ended early, also one in a graph; waits for nothing."""
+        for made in self._made.values():
+            segments = made.compilation.record.segments if made.compilation is not None else []
+            for segment in filter(None, (ref() for ref in segments)):
+                for binding in segment.bindings:
+                    if (check := getattr(binding.executable, "check", None)) is not None:
+                        check()
 
     def bytes_at_most(self) -> int:
         """An upper bound of the memory that a launch needs besides its arguments: every value of the graph, in fp32,
@@ -128,8 +146,11 @@ class DecodeStep:
                 return _Made(self._compile(args, caches, homes, batch))
         except OnelaunchError as error:
             reason = " ".join(str(error).split())
-            self.report.refused(reason)
-            return _Made(None, f"no program: {reason}")
+        except Exception as error:
+            log.exception("onelaunch: a decode step could not be compiled")
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        self.report.refused(reason)
+        return _Made(None, f"no program: {reason}")
 
     def _compile(
         self, args: Sequence[Any], caches: Sequence[torch.Tensor], homes: Sequence[int], batch: Batch
@@ -150,19 +171,21 @@ class DecodeStep:
             return compile_graph(gm, inputs, self.options)
 
     def _view(self, name: str, cache: torch.Tensor) -> torch.Tensor:
-        """The cache as a program takes it; the same view as long as vLLM keeps the same tensor."""
+        """The cache as a program takes it; the same tensor as long as vLLM keeps the same one. It holds memory, so it
+        goes when vLLM's own goes (some caches are thrown away to measure memory).
+        """
         known = self._views.get(name)
-        if known is not None and known[0] is cache:
+        if known is not None and known[0]() is cache:
             return known[1]
         try:
-            view = layers.rows(cache, self.layers.get(name) or self._owner(name))
+            rows = layers.rows(cache, self.layers[name])
         except UnsupportedError as error:
             raise NotDecodeError(f"no program: {error}") from None
-        self._views[name] = (cache, view)
+        view = torch.empty(0, dtype=cache.dtype, device=cache.device)
+        view.set_(cache.untyped_storage(), rows.storage_offset(), rows.shape, rows.stride())
+        gone = weakref.ref(cache, lambda _: self._views.pop(name, None))
+        self._views[name] = (gone, view)
         return view
-
-    def _owner(self, name: str) -> Layer:
-        return next(layer for layer in self.layers.values() if layer.cache_of == name)
 
 
 def _fake(fakes: Fakes, example: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -187,11 +210,16 @@ def _check_type(cache: torch.Tensor) -> None:
         raise UnsupportedError(f"a cache of {cache.dtype}; accepted: float32, float16, bfloat16")
 
 
+def _form(group: Group) -> tuple[Any, ...]:
+    return (group.table.shape[1], group.table.stride(), *(t.dtype for t in (group.table, group.slots, group.lengths)))
+
+
 def _layout(cache: torch.Tensor) -> tuple[Any, ...]:
     return (*cache.shape[1:], *cache.stride(), cache.dtype)
 
 
-def _capturing(tensor: torch.Tensor) -> bool:
+def capturing(tensor: torch.Tensor) -> bool:
+    """A CUDA graph is being captured on the stream that a launch would go to."""
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 

@@ -114,7 +114,9 @@ class TorchAttention(AttentionImpl):
         self.kv_cache_dtype = kv_cache_dtype
         self.kv_sharing_target_layer_name = kv_sharing_target_layer_name
         window = sliding_window or 0
-        self._layer = Layer("", "", num_heads, num_kv_heads, head_size, self.scale, window, self.logits_soft_cap)
+        self._layer = Layer(
+            "", "", num_heads, num_kv_heads, head_size, self.scale, window, self.logits_soft_cap, updates=False
+        )
 
     def do_kv_cache_update(
         self, layer: Any, key: torch.Tensor, value: torch.Tensor, kv_cache: torch.Tensor, slot_mapping: torch.Tensor

@@ -66,6 +66,11 @@ class CudaExecutable:
             loaded.synchronize()
             self._raise_pending(loaded)
 
+    def check(self) -> None:
+        """Raise what a launch that ended early has met by now, without waiting: replays of a graph tell nobody else."""
+        for loaded in self._loaded.values():
+            self._raise_pending(loaded)
+
     def set_deadline(self, seconds: float) -> None:
         """How long a wait may take before the launch is aborted."""
         self._patience = int(seconds * 1e9)
