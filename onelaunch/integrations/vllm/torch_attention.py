@@ -113,10 +113,8 @@ class TorchAttention(AttentionImpl):
         self.scale, self.sliding_window, self.logits_soft_cap = float(scale), sliding_window, logits_soft_cap or 0.0
         self.kv_cache_dtype = kv_cache_dtype
         self.kv_sharing_target_layer_name = kv_sharing_target_layer_name
-        window = sliding_window or 0
-        self._layer = Layer(
-            "", "", num_heads, num_kv_heads, head_size, self.scale, window, self.logits_soft_cap, updates=False
-        )
+        window, softcap = sliding_window or 0, self.logits_soft_cap
+        self._layer = Layer("", "", num_heads, num_kv_heads, head_size, self.scale, window, softcap, updates=False)
 
     def do_kv_cache_update(
         self, layer: Any, key: torch.Tensor, value: torch.Tensor, kv_cache: torch.Tensor, slot_mapping: torch.Tensor
