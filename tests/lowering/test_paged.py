@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+import onelaunch
 from onelaunch.frontend.paged_op import paged_attend
 from onelaunch.frontend.paged_op import paged_store
 from tests.lowering.compiled import compare
@@ -98,3 +101,26 @@ def test_what_attention_accepts() -> None:
             1.0, 0, 0.0,
         )  # fmt: skip
     assert cache.shape == (BLOCKS, PAGE, KV, 2 * SIZE)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_cache_is_never_copied(layers: int) -> None:
+    """It may hold most of a machine's memory. Two layers may also keep theirs in one."""
+
+    def run(x, q, cache, slots, table, lengths):
+        made = q.flatten(1)
+        for layer in range(layers):
+            new = (x + layer).view(-1, KV, 2 * SIZE)
+            cache.copy_(paged_store(cache, slots + layer, new))
+            keys, values = cache[..., :SIZE], cache[..., SIZE:]
+            made = made + paged_attend(q, keys, values, table, lengths, SCALE, 0, 0.0).flatten(1)
+        return made
+
+    args = inputs([9, 3])
+    compare(compiled(run, "cpu")(*copies(args)), run(*copies(args)))
+    with torch.no_grad():
+        (program,) = onelaunch.explain(run, *copies(args), options={"target": "cpu", "cache": False}).programs
+    size = args[2].numel()
+    large = [b.name for b in program.buffers if math.prod(e.value for e in b.shape) >= size]
+    assert len(large) == 1, large
+    assert program.workspace < 4 * size

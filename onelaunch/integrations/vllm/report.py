@@ -47,8 +47,7 @@ class Report:
     def ready(self, tokens: int, seconds: float, compilation: Compilation) -> None:
         """A program has run for the first time."""
         self.programs[tokens] = seconds
-        found = [s for ref in compilation.record.segments if (s := ref()) is not None]
-        hit = all(s.cache_hit for s in found)
+        hit = all(s.cache_hit for s in compilation.record.live)
         log.info(
             "%s: decode steps of %d token%s are one launch (%.1f s, cache %s)",
             self.name, tokens, "s" * (tokens != 1), seconds, "hit" if hit else "miss",

@@ -97,8 +97,7 @@ class DecodeStep:
     def check(self) -> None:
         """Raise LaunchError or IndexError where a launch has ended early, also one in a graph; waits for nothing."""
         for made in self._made.values():
-            segments = made.compilation.record.segments if made.compilation is not None else []
-            for segment in filter(None, (ref() for ref in segments)):
+            for segment in made.compilation.record.live if made.compilation is not None else ():
                 for binding in segment.bindings:
                     if (check := getattr(binding.executable, "check", None)) is not None:
                         check()
