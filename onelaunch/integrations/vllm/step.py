@@ -98,7 +98,7 @@ class DecodeStep:
         """Raise LaunchError or IndexError where a launch has ended early, also one in a graph; waits for nothing."""
         for made in self._made.values():
             for segment in made.compilation.record.live if made.compilation is not None else ():
-                for binding in segment.bindings:
+                for binding in getattr(segment, "bindings", ()):
                     if (check := getattr(binding.executable, "check", None)) is not None:
                         check()
 
