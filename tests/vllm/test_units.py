@@ -186,6 +186,17 @@ def test_options():
         settings.given(_config(additional_config={"onelaunch": 3}))
 
 
+def test_a_broken_plugin_leaves_vllm_alone(monkeypatch, caplog):
+    from onelaunch.integrations.vllm import plugin
+
+    def broken():
+        raise RuntimeError("some version moved something")
+
+    monkeypatch.setattr(plugin, "_register", broken)
+    plugin.register()
+    assert "the plugin is not active" in caplog.text
+
+
 def _batch(monkeypatch, metadata, slots=None, mode="NONE"):
     context = pytest.importorskip("vllm.forward_context")
     made = types.SimpleNamespace(

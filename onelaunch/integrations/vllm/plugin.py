@@ -12,7 +12,14 @@ ARCHITECTURES = "ONELAUNCH_VLLM_ARCHITECTURES"  # tells vLLM's other processes w
 
 
 def register() -> None:
-    """Called by vLLM, possibly several times in a process."""
+    """Called by vLLM, possibly several times in a process. Whatever is wrong with us, vLLM starts."""
+    try:
+        _register()
+    except Exception:
+        log.exception("onelaunch: the plugin is not active")
+
+
+def _register() -> None:
     from vllm.platforms import current_platform
 
     from onelaunch.integrations.vllm.registry import override
