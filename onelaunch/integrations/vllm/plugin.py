@@ -50,6 +50,10 @@ def configure(config: Any) -> None:
 
     if not settings.asked_for(config):
         return
+    if (reason := settings.untested()) is not None:
+        log.warning("onelaunch: %s: everything is stock", reason)
+        config.compilation_config.backend = _stock_backend()
+        return
     if settings.seam(config) == "graph":
         from onelaunch.integrations.vllm import backend
 

@@ -42,11 +42,18 @@ def seam(config: Any) -> str:
     return str(found)
 
 
+def untested() -> str | None:
+    """What is to be said of this version of vLLM; None: it is a tested one."""
+    version = importlib.metadata.version("vllm")
+    if version.startswith(TESTED):
+        return None
+    return f"vLLM {version} is not among the tested versions: {', '.join(v + 'x' for v in TESTED)}"
+
+
 def reason_for_stock(config: Any) -> str | None:
     """Why no decode step of this configuration can be a launch; None: nothing known."""
-    version = importlib.metadata.version("vllm")
-    if not version.startswith(TESTED):
-        return f"vLLM {version} is not among the tested versions: {', '.join(v + 'x' for v in TESTED)}"
+    if (reason := untested()) is not None:
+        return reason
     for name, what in _SWITCHES.items():
         if os.environ.get(name, "0") not in ("", "0"):
             return f"{name} ({what})"
