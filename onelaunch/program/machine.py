@@ -47,5 +47,5 @@ def cuda(workers: int = 132, name: str = "cuda-sm90a", bandwidth: float = 4600.0
     return Machine(
         name=name, workers=workers, bandwidth=bandwidth * workers, flops=64.0, transcendental=0.06,
         dependency=2500.0, task=1100.0, activation=DType.F32, linear_rows=8, alignment=256, attend_parts=16,
-        position=9.0, grain=200.0, staged=56 * 1024, unstaged=4.0, forwards=True,
+        position=9.0, grain=200.0, staged=56 * 1024, unstaged=4.0, forwards=False,
     )  # fmt: skip

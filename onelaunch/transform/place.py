@@ -1,6 +1,7 @@
 """Place: every task on a worker's queue, every dependency that queue order does not give already on an event.
 
-Tasks are placed in program order on the worker that can start them first, by estimated costs; so each queue is a
+Tasks are placed in program order on the worker that can start them first, by estimated costs, among several on the one
+that has been free for longest: it has asked for what the task needs when the others begin to. So each queue is a
 subsequence of one order in which all dependencies point forward, and no schedule can deadlock. Happens-before is kept
 as one clock a worker (vector clocks: Fidge 1988, Mattern 1989), and a wait that another wait implies is left out.
 """
@@ -38,7 +39,8 @@ class Schedule:
         """Place the next task, which must come after every task of the groups and takes ``estimate`` ns."""
         ready = max((self._ready_time(g) for g in after), default=0.0)
         start = np.maximum(self._free, ready)
-        worker = int(np.argmin(start))
+        soonest = np.flatnonzero(start == start.min())
+        worker = int(soonest[np.argmin(self._free[soonest])])
         queue = self.queues[worker]
         clock = self._clock[queue[-1]].copy() if queue else np.zeros(self.machine.workers, np.int32)
         waits: list[int] = []

@@ -64,9 +64,12 @@ def _grain(nest: Nest, n: int, machine: Machine) -> int:
 
 
 def _split(full: Range, parts: int, grain: int) -> list[Range]:
-    """``parts`` pieces of nearly equal size, each beginning at a multiple of ``grain``."""
+    """``parts`` pieces of nearly equal size, each beginning at a multiple of ``grain``. The larger ones come first: the
+    last go to workers that are free late.
+    """
     units = math.ceil(full[1] / grain)
-    ends = [min(full[1], grain * (units * (p + 1) // parts)) for p in range(parts)]
+    size, more = divmod(units, parts)
+    ends = [min(full[1], grain * (size * (p + 1) + min(p + 1, more))) for p in range(parts)]
     starts = [0, *ends[:-1]]
     return [(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
 

@@ -68,7 +68,7 @@ def test_warps_that_are_not_waited_for_are_noticed():
     """A stage that is free when one warp has read it, not all of them."""
     ring = (compiler.INCLUDE / "onelaunch" / "ring.cuh").read_text()
     broken = ring.replace("init(empty[i], kWarps);", "init(empty[i], 1);").replace(
-        "if (lane_of_warp() == 0) arrive(barriers->empty", "if (thread_of_block() == 0) arrive(barriers->empty"
+        "if (leads) arrive(barriers->empty", "if (thread_of_block() == 0) arrive(barriers->empty"
     )
     assert broken.count("thread_of_block() == 0") == 1
     program, tensors, w = product()

@@ -224,8 +224,8 @@ kernel 1
 event 0 total 2 scope device home 0
 op 0 "linear relu"
 op 1 "rows div"
-task 0 op 0 kernel 0 on 3 2 0 1 tile 0:2 0:8 signals 0 reads 2[0:8] 0[0:2,0:32] 1[0:8,0:32] writes 3[0:2,0:8]
-task 1 op 0 kernel 0 on 3 2 0 1 tile 0:2 8:24 signals 0 reads 2[8:24] 0[0:2,0:32] 1[8:24,0:32] writes 3[0:2,8:24]
+task 0 op 0 kernel 0 on 3 2 0 1 tile 0:2 0:16 signals 0 reads 2[0:16] 0[0:2,0:32] 1[0:16,0:32] writes 3[0:2,0:16]
+task 1 op 0 kernel 0 on 3 2 0 1 tile 0:2 16:24 signals 0 reads 2[16:24] 0[0:2,0:32] 1[16:24,0:32] writes 3[0:2,16:24]
 task 2 op 1 kernel 1 on 4 3 tile 0:1 0:24 waits 0>=2 reads 3[0:1,0:24] writes 4[0:1,0:24]
 task 3 op 1 kernel 1 on 4 3 tile 1:2 0:24 waits 0>=2 reads 3[1:2,0:24] writes 4[1:2,0:24]
 queue 0 tasks 0 2

@@ -139,17 +139,27 @@ def _write_group(
         if isinstance(r, Computed):
             _evaluate(k, r, block, begin, end)
     newly = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
+    k.defers = _defers(k, rows)
     fill = _write_queries(k, a, newest, block, members, row)
     score = _write_score(k, a, block, axis)
     cache = _write_cache(k, a, rows, block)
     how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
     call = f"attend<{size}, {width}, {value_size}, {how}>"
-    block.items.append(f"{call}({fill}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts}{newly});")
+    ready = "[&] { scratch.events_reached(), scratch.begin(); }" if k.defers else "[] {}"
+    block.items.append(f"{call}({fill}, {ready}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts}{newly});")
     address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
     writer.memory.results[build.acc(0)] = Expr.make(Op.LOAD, (address,), "@out", DType.F32)
     home = Block(block)
     k.write_epilogue(home, [*members, Steps(d.loop(), values)])
     block.items += [home, SYNC]
+
+
+def _defers(k: KernelWriter, rows: tuple[Rows, Rows]) -> bool:
+    """Whether nothing but keys and values where they lie needs the task's events: then queries come before these."""
+    apart = {k.nest.target, *(r.operand for r in rows)}
+    others = {i for i, o in enumerate(k.kernel.operands) if o.name not in apart}
+    known = k.use.settled | k.use.flagged
+    return k.use.waits and others <= known and not any(isinstance(r, Computed) for r in rows)
 
 
 def _reserve_newest(

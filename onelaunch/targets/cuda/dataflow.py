@@ -28,7 +28,7 @@ from onelaunch.targets.source.matrix import stored
 from onelaunch.targets.source.newest import split_newest
 
 STAGED_MOST = 56 * 1024  # bytes of a product's operands in shared memory
-STAGED_OTHERS = 16 * 1024  # bytes of any other kernel's
+STAGED_OTHERS = 32 * 1024  # bytes of any other kernel's
 DIRECT_MOST = 2048  # values with flags that a task may read without staging: each costs a trip to memory
 VECTOR = 4  # words of a vector
 CHUNK = 8  # values that a lane multiplies at once
@@ -58,6 +58,7 @@ class Use:
     constant: frozenset[int] = frozenset()  # nobody writes them in the launch
     intermediate: frozenset[int] = frozenset()  # workspace in all tasks
     waits: bool = True  # for its events, before it computes
+    settled: frozenset[int] = frozenset()  # no op before this one writes them in the launch: they need no event
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def dataflow(program: Program) -> Dataflow:
         for i in [i for i in whole if own[0].operands[i] not in flagged]:
             whole.discard(i)
             del copied[i]
-    waiting = _waiting(program, flagged)
+    waiting, unsettled = _waiting(program, flagged)
     written = {r.buffer for t in program.tasks for r in t.writes}
     uses = []
     for n, own in enumerate(tasks):
@@ -99,6 +100,7 @@ def dataflow(program: Program) -> Dataflow:
                 i for i, found in enumerate(operands) if all(program.buffers[b].role is Role.WORKSPACE for b in found)
             ),
             n in waiting,
+            frozenset(i for i in range(len(operands)) if (n, i) not in unsettled),
         ))  # fmt: skip
     places, words = {}, 0
     for b in sorted(flagged):
@@ -268,8 +270,10 @@ def _elements(task: Task, buffer: int) -> int:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def _waiting(program: Program, flagged: set[int]) -> set[int]:
-    """Kernels of which some task touches memory without flags that an op before it has touched, one of them writing."""
+def _waiting(program: Program, flagged: set[int]) -> tuple[set[int], set[tuple[int, int]]]:
+    """Kernels of which some task touches memory without flags that an op before it has touched, one of them writing; and
+    kernels' operands without flags that an op before some task writes.
+    """
 
     def key(buffer: int) -> int:  # workspace buffers share memory
         return -1 if program.buffers[buffer].role is Role.WORKSPACE else buffer
@@ -277,6 +281,7 @@ def _waiting(program: Program, flagged: set[int]) -> set[int]:
     written: set[int] = set()
     touched: set[int] = set()
     found: set[int] = set()
+    unsettled: set[tuple[int, int]] = set()
     start = 0
     while start < len(program.tasks):
         end = start
@@ -288,7 +293,11 @@ def _waiting(program: Program, flagged: set[int]) -> set[int]:
         )
         if reads & written or writes & touched:
             found |= {t.kernel for t in program.tasks[start:end]}
+        unsettled |= {
+            (t.kernel, i) for t in program.tasks[start:end] for i, b in enumerate(t.operands)
+            if b not in flagged and key(b) in written
+        }  # fmt: skip
         written |= writes
         touched |= reads | writes
         start = end
-    return found
+    return found, unsettled

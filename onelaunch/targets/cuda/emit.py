@@ -29,7 +29,7 @@ PARAMETERS_LIMIT = 32764  # bytes that a launch may carry
 _FIXED = 8 * 13  # bytes of a launch's parameters besides symbols and buffers (task.cuh: LaunchOf)
 _STATE = 2048  # bytes of shared memory for barriers and the like, rounded up generously
 _HEADERS = {
-    "attend<": "attend", "linear<": "linear", "linear_plain<": "linear", "Halves<": "linear",
+    "attend<": "attend", "linear<": "linear", "linear_plain<": "linear", "Halves<": "linear", "Ordered<": "linear",
     "linear_columns<": "columns", "staged(": "stage",
 }  # fmt: skip
 

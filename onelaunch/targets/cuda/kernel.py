@@ -61,6 +61,7 @@ class KernelWriter(KernelSource[TeamWriter]):
             for s in use.staged if s.operand not in use.inputs
         )  # fmt: skip
         self.homes: dict[int, str] = {}  # of staged operands, once they are known to be used
+        self.defers = False  # the body itself waits for events, where it needs them
         self.direct: dict[int, str] = {}  # staged operands that go somewhere else: the statement that copies them
         super().__init__(
             number, kernel, symbols, tiles, constant, lambda memory, names: TeamWriter(memory, CUDA, names)
@@ -111,12 +112,23 @@ class KernelWriter(KernelSource[TeamWriter]):
     def reserve_halves(
         self, name: str, count: int, shape: tuple[Expr, ...], strides: tuple[Expr, ...], dtype: DType
     ) -> str:
-        """Memory for ``count`` values that are kept as two of a 16-bit type (linear.cuh: Halves)."""
-        pointer = self.writer.fresh(identifier(name.lstrip("@")), numbered=False)
+        """Memory for ``count`` values that are kept as two of a 16-bit type (inputs.cuh: Halves)."""
         home, storage = self._take(2 * count * dtype.itemsize), CUDA.storage[dtype]
-        text = f"const Halves<{storage}> {pointer} = {{reinterpret_cast<{storage}*>({home}), {count}}};"
-        self.declarations.append((pointer, text))
-        self.writer.memory.add(Place(Operand(name, DType.F32, shape, strides), pointer))
+        made = f"Halves<{storage}>", f"{{reinterpret_cast<{storage}*>({home}), {count}}}"
+        return self._declare_inputs(made, Operand(name, DType.F32, shape, strides))
+
+    def reserve_ordered(
+        self, name: str, count: int, shape: tuple[Expr, ...], strides: tuple[Expr, ...], dtype: DType
+    ) -> str:
+        """Memory for ``count`` values in the order of tensor cores (inputs.cuh: Ordered)."""
+        home, storage = self._take(count * dtype.itemsize), CUDA.storage[dtype]
+        made = f"Ordered<{storage}>", f"{{reinterpret_cast<{storage}*>({home})}}"
+        return self._declare_inputs(made, Operand(name, dtype, shape, strides))
+
+    def _declare_inputs(self, made: tuple[str, str], operand: Operand) -> str:
+        pointer = self.writer.fresh(identifier(operand.name.lstrip("@")), numbered=False)
+        self.declarations.append((pointer, f"const {made[0]} {pointer} = {made[1]};"))
+        self.writer.memory.add(Place(operand, pointer))
         return pointer
 
     def steps(self, axes: list[Axis] | None = None) -> list[Steps]:
@@ -143,19 +155,23 @@ class KernelWriter(KernelSource[TeamWriter]):
         return Code(run, stream, self.shared, self.scratch)
 
     def _before(self, body: str) -> list[str]:
-        """What a task does before its body: asks for constants, waits for its events, copies what it awaits."""
+        """What a task does before its body: asks for what is there, copies what it looks for, waits for its events, and
+        copies the rest.
+        """
         used = [
             i for i in self.staged
             if i in self.direct or re.search(rf"\b{re.escape(self.writer.memory.pointer_of(i))}\b", body)
         ]  # fmt: skip
         self._house([i for i in used if i not in self.direct])
-        early = [i for i in used if i in self.use.constant and i not in self.direct]
+        early = [i for i in used if i in self.use.settled - self.use.flagged and i not in self.direct]
         lines = [self._stage("stage_constant", i) for i in early]
-        if self.use.waits:
+        lines += [self._stage("stage", i) for i in used if i in self.use.flagged]
+        if self.use.waits and not self.defers:
             lines.append("if (!scratch.events_reached()) return;")
-        lines += [self._stage("stage", i) for i in used if i not in early]
+        lines += [self._stage("stage", i) for i in used if i not in early and i not in self.use.flagged]
         lines += ["staged();"] if used else []
-        return [f"  {line}" for line in [*lines, "scratch.begin();"]]
+        lines += [] if self.defers else ["scratch.begin();"]
+        return [f"  {line}" for line in lines]
 
     def _house(self, operands: list[int]) -> None:
         """Finds memory for operands that are staged."""

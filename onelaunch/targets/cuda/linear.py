@@ -36,9 +36,9 @@ from onelaunch.targets.source.tiles import offset
 # These are the headers' own: types.cuh, ring.cuh.
 WARPS, VECTOR, ROWS = 8, 8, 8
 INPUTS_MOST = 72 * 1024  # bytes of inputs in shared memory, where they can come in blocks
+UNIT, TOKENS_ORDERED = 64, 4  # inputs.cuh: is_ordered
 ROW_GRAIN, ROW_SHIFT = 64, 32  # elements: rows of inputs lie so that the banks of two neighbours differ
 COLUMNS = 256  # of a block, with few tokens
-TOKENS_EXACT = 2  # up to so many, inputs keep more bits than the 16-bit type that the graph gives them
 SUMS_MOST = 24 * 1024  # bytes of the accumulators of a block, if that leaves at least one group of rows
 
 
@@ -163,11 +163,11 @@ def _reserve_sums(
     return pointer
 
 
-def _halves(k: KernelWriter, c: Contraction, matrix: Matrix, tokens: int) -> int:
+def _halves(k: KernelWriter, c: Contraction, matrix: Matrix) -> int:
     """How inputs go to the tensor cores: 1: as the matrix' own type, 2: as the sum of two such; 0: not at all.
 
     A product of 16-bit tensors has 16-bit inputs. Where they come from memory as fp32, the machine keeps intermediates
-    that way; a few tokens then keep their extra bits. A product of tensors made wider before keeps all that 16 bits of
+    that way; here they are what the graph says. A product of tensors made wider before keeps all that 16 bits of
     mantissa hold; fp16 would overflow, so there it is done in fp32.
     """
     if matrix.by_columns or matrix.dtype is DType.F32 or not c.var.args[0].is_const:
@@ -180,7 +180,7 @@ def _halves(k: KernelWriter, c: Contraction, matrix: Matrix, tokens: int) -> int
     operands = {o.name: i for i, o in enumerate(k.kernel.operands)}
     wide = [operands[e.attr] for e in loads(c.x) if e.dtype is DType.F32]
     kept = not widened and all(i in k.use.intermediate for i in wide)
-    return 1 if kept and tokens > TOKENS_EXACT else 2
+    return 1 if kept else 2
 
 
 def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]]) -> Pass:
@@ -188,24 +188,21 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
     number, c, matrix = group[0]
     outer, size = k.axes[:-1], maximum(c.var.args[0])
     tokens = most(outer)
-    halves = _halves(k, c, matrix, tokens)
-    rows, pitch = _padded(tokens, matrix.by_columns), -(-size // VECTOR) * VECTOR
-    if halves and tokens > 1:
-        pitch = -(-size // ROW_GRAIN) * ROW_GRAIN + ROW_SHIFT
-    shape, strides = (build.const(rows), build.const(pitch)), (build.const(pitch), build.const(1))
+    halves = _halves(k, c, matrix)
     name, before = f"@x{number}", k.scratch
     source = next((i for i in k.use.inputs if k.kernel.operands[i].name == stored(c.x).attr), -1)
-    blocks = 1
-    if source >= 0:
-        blocks = _blocks(tokens, size, halves)
-        pitch = size // blocks + (ROW_SHIFT if tokens > 1 else 0)
-        shape, strides = (build.const(rows), build.const(pitch)), (build.const(pitch), build.const(1))
-    if halves == 2:
-        pointer = k.reserve_halves(name, rows * pitch, shape, strides, matrix.dtype)
+    blocks = _blocks(tokens, size, halves) if source >= 0 else 1
+    rows, pitch = _padded(tokens, matrix.by_columns), -(-(size // blocks) // VECTOR) * VECTOR
+    ordered = halves == 1 and tokens <= TOKENS_ORDERED and size // blocks % UNIT == 0 and c.var.args[0].is_const
+    if halves and not ordered and tokens > 1:
+        pitch = -(-pitch // ROW_GRAIN) * ROW_GRAIN + ROW_SHIFT
+    place = name, rows * pitch, (build.const(rows), build.const(pitch)), (build.const(pitch), build.const(1))
+    if ordered or halves == 2:
+        pointer = (k.reserve_ordered if ordered else k.reserve_halves)(*place, matrix.dtype)
         ready = f"{pointer}.at"
     else:
         plain = c.x.dtype if c.x.dtype in (DType.BF16, DType.F16) else DType.F32
-        pointer = ready = k.reserve(name, rows * pitch, shape, strides, matrix.dtype if halves else plain)
+        pointer = ready = k.reserve(*place, matrix.dtype if halves else plain)
     made = Pass(
         tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, k.scratch == before, pitch, halves,
         pointer, source, blocks,

@@ -117,6 +117,8 @@ inline T __shfl_sync(unsigned, T value, int lane) {
   emulator::share(value, all);
   return all[lane];
 }
+inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline int __ffs(int value) { return __builtin_ffs(value); }
 inline bool __any_sync(unsigned, bool value) {
   bool all[32];
   emulator::share(value, all);

@@ -109,13 +109,15 @@ __device__ __forceinline__ void add_newest(const float* queries, const Newest<K,
 
 // out[q * kWide + d] for every query, kWide = kValue, or kValue + 2 for an unfinished one. score(q, s, dot) is the score
 // of query q at position s (scale, soft cap, mask, bias). prepare() writes the queries, Q rows of kKey floats, to
-// `queries` in shared memory; the first keys and values are on their way to L2 meanwhile. `partial` holds
+// `queries` in shared memory; the first keys and values are on their way to L2 meanwhile. ready() waits until they have
+// been written. `partial` holds
 // WarpParts<Q, kValue>::kFloats. `newest`: what lies in the cache at its position is not looked at; prepare() writes it
 // too. All computing threads call it; it ends with a barrier.
-template <int Q, int kKey, int kValue, Finish kFinish, class Where, class Prepare, class Score, class Last = NoNewest>
-__device__ __forceinline__ void attend(const Prepare& prepare, const float* queries, const Where& cache, int64_t begin,
-                                       int64_t end, const Score& scored, float* out, float* partial,
-                                       const Last& newest = {}) {
+template <int Q, int kKey, int kValue, Finish kFinish, class Where, class Prepare, class Ready, class Score,
+          class Last = NoNewest>
+__device__ __forceinline__ void attend(const Prepare& prepare, const Ready& ready, const float* queries,
+                                       const Where& cache, int64_t begin, int64_t end, const Score& scored, float* out,
+                                       float* partial, const Last& newest = {}) {
   constexpr bool kHasNewest = Last::kThere;
   const detail::WarpParts<Q, kValue> parts = {partial};
   const auto score = [&](int q, int64_t position, float dot) -> float {
@@ -128,11 +130,13 @@ __device__ __forceinline__ void attend(const Prepare& prepare, const float* quer
     detail::TensorPass<Q, kKey, kValue, Where> pass(cache, begin, end);
     if (aligned) pass.announce();
     prepare();
+    ready();
     sync_block();
     if (aligned) pass.run(queries, score, parts);
     else detail::attend_by_lanes<1, kKey, kValue>(queries, cache, begin, end, score, parts);
   } else {
     prepare();
+    ready();
     sync_block();
     detail::attend_by_lanes<detail::Heads<kKey, kValue>::kQueries, kKey, kValue>(queries, cache, begin, end, score, parts);
   }

@@ -102,7 +102,7 @@ __device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Sha
   Scratch scratch = {shared, launch.scratch + uint64_t(blockIdx.x) * Shape::kScratch, &block.exchange, &block.fault,
                      &block.faulty, nullptr, 0, stamping ? &block.began : nullptr, &block.computed,
                      {abort_of(block), 0, flag_of(block)}};
-  Stages<Shape::kStages> stages = {ring, &block.ring, abort_of(block)};
+  Stages<Shape::kStages> stages = {ring, &block.ring, abort_of(block), lane_of_warp() == 0};
   if (leads) decide(block, 0, tasks);
   sync_block();
   for (uint32_t t = 0; block.go_on[t % 2]; ++t) {
@@ -110,6 +110,7 @@ __device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Sha
     const TaskOf<Shape>& task = block.records[t % kRecords];
     scratch.approved = &block.approved[t % kRecords], scratch.approval = t / kRecords % 2;
     scratch.patience.task = stages.task = t;
+    scratch.shared = shared + opaque_zero();
     if (stamping) launch.stamps[task.number].arrived = block.began = now();
     jitter();
     Kernels::run(launch, task, scratch, stages);

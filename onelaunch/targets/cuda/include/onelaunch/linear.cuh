@@ -1,73 +1,95 @@
 // Products with matrices in the layout [out, in], streamed through the ring: out[t][n] = sum over k of x[t][k] w[n][k].
 //
-// A stage holds a chunk of 8 rows. `kAlong` computing warps share it: warp i of them takes 32 elements of every
-// 32 * kAlong, of all 8 rows, in which lane 4 r + q holds 8 neighbouring ones of row r. What they hold in the end are parts
-// of the same sums, which the epilogue adds in order: nothing depends on timing. With few tokens all 8 warps share every
-// stage, which is then eaten at once however few there are; with many, their parts would take too much memory, and teams
-// of fewer warps take stages in turn.
+// A stage holds a chunk of 8 rows. `kAlong` computing warps share it: warp i of them takes 64 elements of every
+// 64 * kAlong, of all 8 rows, in which lane 4 r + q holds 16 of row r. What they hold in the end are parts of the same
+// sums, which the epilogue adds in order: nothing depends on timing. With few tokens all 8 warps share every stage, which
+// is then eaten at once however few there are; with many, their parts would take too much memory, and teams of fewer
+// warps take stages in turn.
+//
+// Rows lie in a stage as they do in memory, so the same elements of two rows lie in the same banks. Lanes of odd rows
+// therefore read the two halves of a unit in the other order. Up to 8 tokens, half of the tensor cores' 16 rows are free:
+// 8 rows hold the first halves of the inputs and 8 the second, and of what comes out, that is taken where inputs and
+// weights are of the same half. With more tokens, the weights are swapped.
 #pragma once
 
-#include "halves.cuh"
+#include "inputs.cuh"
 #include "ring.cuh"
 #include "tensor.cuh"
 
 namespace onelaunch {
-
-inline constexpr int kWarpStep = 4 * kVector;  // elements of each row that a warp takes at once
 
 // Warps that share a stage.
 __device__ constexpr int warps_along(int tokens) { return tokens <= 4 ? 8 : tokens <= 8 ? 4 : tokens <= 16 ? 2 : 1; }
 
 namespace detail {
 
-// What a warp multiplies with: the inputs of one step, for tiles of 16 tokens. `kHalves`: 2 where x is Halves.
-template <class W, int kTokens, int kHalves>
-struct Fragment {
-  static constexpr bool kBeside = kHalves == 2 && kTokens <= 8;  // second halves are rows 8 to 15 of the same tile
-  static constexpr int kTiles = (kTokens + 15) / 16, kPlanes = kBeside ? 1 : kHalves;
-  static constexpr int kWords = kTiles * kPlanes * (kBeside || kTokens > 8 ? 8 : 4);
-  Raw<W> low[kPlanes][kTiles], high[kPlanes][kTiles];
+// What a warp multiplies a unit of weights with, for tiles of 16 tokens. `kHalves`: 2 where x is Halves. `kOrdered`: x is
+// Ordered; then a load brings what one instruction takes.
+template <class W, int kTokens, int kHalves, bool kOrdered>
+struct Inputs {
+  static constexpr bool kTogether = kTokens <= 8;  // both halves in one tile
+  static constexpr int kTiles = (kTokens + 15) / 16, kRows = kTogether ? 1 : 2;
+  static constexpr int kWords = kHalves * kTiles * kRows * 2 * Raw<W>::kWords;
+  Raw<W> values[2][kHalves][kTiles][kRows];
 
-  // From x[row of the lane][k]; nothing where not `inside`.
-  __device__ __forceinline__ void load(const W* x, int pitch, bool inside) {
-    const int row = lane_of_warp() / 4;
+  // One half of the unit: `x` is its place in the first token's inputs. Zeros where not `inside`. Rows of the tile
+  // without a token of their own repeat the last.
+  __device__ __forceinline__ void load(int half, const W* x, int pitch, bool inside) {
 #pragma unroll
-    for (int plane = 0; plane < kPlanes; ++plane)
+    for (int plane = 0; plane < kHalves; ++plane)
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        const W* const at = x + (plane * kTokens + tile * 16 + row) * pitch;
-        const int left = kTokens - tile * 16;
-        low[plane][tile].load_if(at, inside && row < left);
-        if constexpr (kBeside) high[plane][tile].load_if(at + kTokens * pitch, inside && row < left);
-        else if (left > 8) high[plane][tile].load_if(at + 8 * pitch, inside && row + 8 < left);
-        else high[plane][tile].clear();
-      }
+      for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+          const int own = tile * 16 + i * 8 + lane_of_warp() / 4, token = own < kTokens ? own : kTokens - 1;
+          Raw<W>& to = values[half][plane][tile][i];
+          if (!inside) to.clear();
+          else to.load(x + (plane * kTokens + token) * pitch);
+        }
+  }
+
+  // The rows of one step: elements 4 i to 4 i + 3 of the vectors that multiply `half` of the weights.
+  __device__ __forceinline__ Rows16 rows(int half, int i, int plane, int tile) const {
+    if constexpr (kOrdered) {
+      const uint32_t(&quad)[4] = values[i][0][0][0].words;
+      return {{quad[0], quad[2]}, {quad[1], quad[3]}};
+    }
+    const Raw<W>& low = values[kTogether ? 0 : half][plane][tile][0];
+    const Raw<W>& high = values[kTogether ? 1 : half][plane][tile][kRows - 1];
+    return {{low.words[2 * i], low.words[2 * i + 1]}, {high.words[2 * i], high.words[2 * i + 1]}};
   }
 };
 
-// The sums of one warp for 8 rows of weights, in two chains of dependent steps.
-template <class W, int kTokens, int kHalves>
+// The sums of one warp for 8 rows of weights, in chains of dependent steps.
+template <class W, class Part, int kTokens, int kHalves>
 struct Sums {
-  using Part = Fragment<W, kTokens, kHalves>;
-  float parts[2][Part::kTiles][4];
+  static constexpr int kChains = Part::kTiles == 1 ? 4 : 2;
+  float parts[kChains][Part::kTiles][4];
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
-    for (int i = 0; i < 2 * Part::kTiles * 4; ++i) (&parts[0][0][0])[i] = 0.0f;
+    for (int i = 0; i < kChains * Part::kTiles * 4; ++i) (&parts[0][0][0])[i] = 0.0f;
   }
 
-  __device__ __forceinline__ void add(const Raw<W>& weights, const Part& x) {
+  // `weights`: in even rows the first half of the unit and the second, in odd rows the second and the first.
+  __device__ __forceinline__ void add(const Raw<W> (&weights)[2], const Part& x) {
+    const bool odd = lane_of_warp() / 4 % 2 != 0;
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int tile = 0; tile < Part::kTiles; ++tile)
+      for (int i = 0; i < 2; ++i) {
+        uint32_t pair[2];
 #pragma unroll
-        for (int plane = 0; plane < Part::kPlanes; ++plane) {
-          const Raw<W>&low = x.low[plane][tile], &high = x.high[plane][tile];
-          const Rows16 rows = {{low.words[2 * i], low.words[2 * i + 1]}, {high.words[2 * i], high.words[2 * i + 1]}};
-          const uint32_t pair[2] = {weights.words[2 * i], weights.words[2 * i + 1]};
-          multiply_add(parts[i][tile], rows, pair, W{});
+        for (int n = 0; n < 2; ++n) {
+          pair[n] = weights[half].words[2 * i + n];
+          if (!Part::kTogether && odd) pair[n] = weights[1 - half].words[2 * i + n];
         }
+#pragma unroll
+        for (int tile = 0; tile < Part::kTiles; ++tile)
+#pragma unroll
+          for (int plane = 0; plane < kHalves; ++plane)
+            multiply_add(parts[(2 * half + i) % kChains][tile], x.rows(half, i, plane, tile), pair, W{});
+      }
   }
 
   // to[token][row], tokens `pitch` apart, in addition to what is there if `more`.
@@ -76,12 +98,18 @@ struct Sums {
 #pragma unroll
     for (int tile = 0; tile < Part::kTiles; ++tile)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < (Part::kTogether ? 2 : 4); ++i) {
         const int t = tile * 16 + token + i / 2 * 8;
-        float sum = parts[0][tile][i] + parts[1][tile][i];
-        if constexpr (Part::kBeside) sum += parts[0][tile][i ^ 2] + parts[1][tile][i ^ 2];
+        const float sum = Part::kTogether ? total(0, tile, 3 * i) + total(2, tile, 2 - i) : total(0, tile, i);
         if (t < kTokens) to[t * pitch + row + i % 2] = more ? to[t * pitch + row + i % 2] + sum : sum;
       }
+  }
+
+ private:
+  __device__ __forceinline__ float total(int chain, int tile, int i) const {
+    float sum = parts[chain][tile][i] + parts[chain + 1][tile][i];
+    if constexpr (!Part::kTogether && kChains == 4) sum += parts[2][tile][i] + parts[3][tile][i];
+    return sum;
   }
 };
 
@@ -89,7 +117,7 @@ struct Sums {
 // Any length of the contraction.
 template <class W, int kTokens>
 struct PlainSums {
-  static constexpr int kStep = kWarps * kWarpStep;
+  static constexpr int kStep = kWarps * kHalfUnit;
   float parts[kTokens];
 
   __device__ __forceinline__ void clear() {
@@ -99,7 +127,7 @@ struct PlainSums {
 
   template <class X>
   __device__ __forceinline__ void add(const W* w, int w_pitch, const X* x, int x_pitch, int length) {
-    const int row = lane_of_warp() / 4, first = warp_of_block() * kWarpStep + lane_of_warp() % 4 * kVector;
+    const int row = lane_of_warp() / 4, first = warp_of_block() * kHalfUnit + lane_of_warp() % 4 * kVector;
     for (int k = first; k < length; k += kStep) {
       Raw<W> raw;
       raw.load(w + row * w_pitch + k);
@@ -131,34 +159,46 @@ struct PlainSums {
 }  // namespace detail
 
 // Columns [0, columns) of every matrix; `columns` <= kColumns. sums[matrix][warp of kAlong][token][column]: the warps'
-// parts, in addition to what is there if `more`. x has rows `x_pitch` apart and is of the type of the weights, or Halves of
-// it (`kHalves` 2). All computing warps call it; a barrier must follow before the result is read, and one must precede it
+// parts, in addition to what is there if `more`. x has rows `x_pitch` apart and is of the type of the weights, Ordered
+// where is_ordered() says so, or Halves of it (`kHalves` 2). All computing warps call it; a barrier must follow before the result is read, and one must precede it
 // after the last result was read.
 //
 // A warp needs the same part of x for all rows of weights: it stays in registers if they hold it.
 template <class W, int kTokens, int kMatrices, int kColumns, int kHalves, int kSize, class Memory, int kStages>
 __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int x_pitch, int columns, float* sums,
                                        bool more = false) {
-  using Part = detail::Fragment<W, kTokens, kHalves>;
+  constexpr bool kOrdered = is_ordered<W>(kTokens, kHalves, kSize);
+  using Part = detail::Inputs<W, kTokens, kHalves, kOrdered>;
   constexpr Cut<W> cut(kSize);
-  constexpr int kAlong = warps_along(kTokens), kTeams = kWarps / kAlong, kStep = kAlong * kWarpStep;
-  constexpr int kSteps = (cut.chunk + kStep - 1) / kStep, kBatch = kSteps < 4 ? kSteps : 4;
-  constexpr bool kResident = cut.chunks * kSteps * Part::kWords <= 48;
+  constexpr int kAlong = warps_along(kTokens), kTeams = kWarps / kAlong, kStep = kAlong * kUnit;
+  constexpr int kUnits = (cut.chunk + kStep - 1) / kStep, kBatch = kUnits < 4 ? kUnits : 4;  // of a warp, in a chunk
+  constexpr bool kResident = cut.chunks * kUnits * Part::kWords <= 64;
   constexpr int kKept = kResident ? cut.chunks : 1;
   Memory::assume(x);
   Shared::assume(sums);
   const int along = warp_of_block() % kAlong, team = warp_of_block() / kAlong;
-  const int row = lane_of_warp() / 4, first = along * kWarpStep + lane_of_warp() % 4 * kVector;
-  const auto inside = [&](int c, int s) {
-    return (s + 1) * kStep <= cut.length(c, kSize) || first + s * kStep < cut.length(c, kSize);
+  const int row = lane_of_warp() / 4, first = along * kUnit + lane_of_warp() % 4 * kVector;
+  const int swapped = row % 2 * kHalfUnit;
+  const auto inside = [&](int c, int unit, int at) {
+    if constexpr (kSize % kUnit == 0)  // the same for all lanes
+      return (unit + 1) * kStep <= cut.length(cut.chunks - 1, kSize) || along * kUnit + unit * kStep < cut.length(c, kSize);
+    return (unit + 1) * kStep <= cut.length(cut.chunks - 1, kSize) || first + at + unit * kStep < cut.length(c, kSize);
   };
-  Part own[kKept][kResident ? kSteps : 1];
-  const auto take = [&](Part& to, int c, int s) { to.load(x + c * cut.chunk + first + s * kStep, x_pitch, inside(c, s)); };
+  Part own[kKept][kResident ? kUnits : kBatch];
+  const auto take = [&](Part& to, int c, int unit) {
+    const W* const from = x + c * cut.chunk + along * kUnit + unit * kStep;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int at = kOrdered ? half * kVector + lane_of_warp() % 4 * 2 * kVector
+                              : half * kHalfUnit + lane_of_warp() % 4 * kVector;
+      to.load(half, from + at, x_pitch, inside(c, unit, half * kHalfUnit));
+    }
+  };
   if constexpr (kResident) {
 #pragma unroll
     for (int c = 0; c < cut.chunks; ++c)
 #pragma unroll
-      for (int s = 0; s < kSteps; ++s) take(own[c][s], c, s);
+      for (int unit = 0; unit < kUnits; ++unit) take(own[c][unit], c, unit);
   }
   int turn = 0;  // whose team's the next rows are
 #pragma unroll 1
@@ -175,34 +215,37 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
         }
         continue;
       }
-      detail::Sums<W, kTokens, kHalves> found;
+      detail::Sums<W, Part, kTokens, kHalves> found;
       found.clear();
       const auto add = [&](int c) {
         const W* const rows = reinterpret_cast<const W*>(stages.wait()) + row * cut.chunk + first;
         Shared::assume(rows);
-        const auto multiply = [&](int batch) {
-          Raw<W> weights[kBatch];
+        const auto multiply = [&](int batch) {  // all loads before all products
+          Raw<W> weights[kBatch][2];
 #pragma unroll
           for (int i = 0; i < kBatch; ++i)
-            weights[i].load_if(rows + (batch + i) * kStep, batch + i < kSteps && inside(c, batch + i));
-          if (batch + kBatch >= kSteps) stages.release();
 #pragma unroll
-          for (int i = 0; i < kBatch; ++i) {
-            if (batch + i >= kSteps) break;
-            if constexpr (kResident) {
-              found.add(weights[i], own[c][batch + i]);
-            } else {
-              take(own[0][0], c, batch + i);
-              found.add(weights[i], own[0][0]);
+            for (int half = 0; half < 2; ++half) {
+              const int at = half == 0 ? swapped : kHalfUnit - swapped;
+              if (batch + i < kUnits)
+                weights[i][half].load_if(rows + at + (batch + i) * kStep, inside(c, batch + i, at));
             }
+          if constexpr (!kResident) {
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i)
+              if (batch + i < kUnits) take(own[0][i], c, batch + i);
           }
+          if (batch + kBatch >= kUnits) stages.release();
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i)
+            if (batch + i < kUnits) found.add(weights[i], own[kResident ? c : 0][kResident ? batch + i : i]);
         };
         if constexpr (kResident) {
 #pragma unroll
-          for (int batch = 0; batch < kSteps; batch += kBatch) multiply(batch);
+          for (int batch = 0; batch < kUnits; batch += kBatch) multiply(batch);
         } else {
 #pragma unroll 1
-          for (int batch = 0; batch < kSteps; batch += kBatch) multiply(batch);
+          for (int batch = 0; batch < kUnits; batch += kBatch) multiply(batch);
         }
       };
       if constexpr (kResident) {

@@ -17,7 +17,7 @@ inline constexpr int kRowsOfStage = 8;       // rows of a matrix in one stage: o
 inline constexpr int kRecords = 16;          // tasks whose records a block holds: how far its roles may lie apart
 // Bytes on their way, measured on an H200: less starves, more delays everyone else's loads. What is fetched for a task
 // that still waits for its inputs is fetched more slowly: it must not delay just these.
-inline constexpr uint32_t kInFlight = 64 * 1024, kInFlightAhead = 32 * 1024;
+inline constexpr uint32_t kInFlight = 96 * 1024, kInFlightAhead = 32 * 1024;
 
 // The barriers of a ring, in shared memory. `full`: the producer arrives once and announces the bytes of its copies.
 // `empty`: lane 0 of each computing warp arrives, when the warp has read its part of the stage.
@@ -60,6 +60,7 @@ struct Stages {
   char* memory;
   RingBarriers<kStages>* barriers;
   const volatile uint32_t* abort_at;
+  bool leads;                      // of its warp, this thread
   uint32_t task = 0;               // position in the queue
   uint32_t stage = 0, parity = 0;  // of the next item
 
@@ -73,7 +74,7 @@ struct Stages {
   // The warp needs it no more.
   __device__ __forceinline__ void release() {
     __syncwarp();
-    if (lane_of_warp() == 0) arrive(barriers->empty[stage]);
+    if (leads) arrive(barriers->empty[stage]);
     const bool last = stage + 1 == kStages;
     stage = last ? 0 : stage + 1;
     parity ^= last;
@@ -95,25 +96,13 @@ struct Producer {
   bool stopped = false;
 
   // Streams rows [0, columns) of a matrix, 8 at a time, chunk by chunk. This loop is one thread's worth of instructions
-  // between two items, and has to be short: at full speed there are 1,800 cycles for one of 32 KB.
+  // between two items, and has to be short: at full speed there are 1,800 cycles for one of 32 KB. So it works on a copy,
+  // which registers hold: a Producer whose address is taken lies in memory.
   template <class W>
   __device__ __noinline__ void rows(const W* from, int64_t pitch, int size, int columns) {
-    const Cut<W> cut(size);
-    const bool bulk = is_aligned(from, pitch * int64_t(sizeof(W))) && size % kVector == 0;
-    const bool whole = bulk && cut.chunk == size && pitch == size;
-    for (int row = 0; row < columns; row += kRowsOfStage, from += kRowsOfStage * pitch) {
-      const int count = columns - row < kRowsOfStage ? columns - row : kRowsOfStage;
-      for (int c = 0; c < cut.chunks; ++c) {
-        const int length = cut.length(c, size);
-        const uint32_t bytes = uint32_t(length * count) * uint32_t(sizeof(W));
-        if (!reserve(bytes)) return;
-        const W* const start = from + c * cut.chunk;
-        if (whole) copy(start, bytes);
-        else if (bulk) copy_rows(start, pitch, count, length, cut.chunk, bytes);
-        else store_rows(start, pitch, count, length, cut.chunk);
-        advance(bytes);
-      }
-    }
+    Producer own = *this;
+    own.stream(from, pitch, size, columns);
+    *this = own;
   }
 
   // Before a matrix is streamed that this launch may have written: waits as the computing warps do.
@@ -129,6 +118,31 @@ struct Producer {
   }
 
  private:
+  template <class W>
+  __device__ __forceinline__ void stream(const W* from, int64_t pitch, int size, int columns) {
+    Shared::assume(memory);
+    Shared::assume(barriers);
+    Shared::assume(const_cast<const uint32_t*>(abort_at));
+    Shared::assume(const_cast<const uint32_t*>(computed));
+    const Cut<W> cut(size);
+    const bool bulk = is_aligned(from, pitch * int64_t(sizeof(W))) && size % kVector == 0;
+    const bool whole = bulk && cut.chunk == size && pitch == size;
+    for (int row = 0; row < columns; row += kRowsOfStage, from += kRowsOfStage * pitch) {
+      const int count = columns - row < kRowsOfStage ? columns - row : kRowsOfStage;
+      for (int c = 0; c < cut.chunks; ++c) {
+        const int length = cut.length(c, size);
+        const uint32_t bytes = uint32_t(length * count) * uint32_t(sizeof(W));
+        if (!reserve(bytes)) return;
+        const W* const start = from + c * cut.chunk;
+        if (whole) copy(start, bytes);
+        else if (bulk) copy_rows(start, pitch, count, length, cut.chunk, bytes);
+        else store_rows(reinterpret_cast<W*>(memory + stage * kStageBytes), barriers->full[stage], start, pitch, count,
+                        length, cut.chunk);
+        advance(bytes);
+      }
+    }
+  }
+
   static __device__ __forceinline__ void step(uint32_t& stage, uint32_t& parity) {
     const bool last = stage + 1 == kStages;
     stage = last ? 0 : stage + 1;
@@ -181,14 +195,14 @@ struct Producer {
 
   // By hand, for rows that are not aligned; the last vector is filled up with zeros.
   template <class W>
-  __device__ __noinline__ void store_rows(const W* from, int64_t pitch, int count, int length, int chunk) {
-    W* const to = reinterpret_cast<W*>(memory + stage * kStageBytes);
+  static __device__ __noinline__ void store_rows(W* to, Barrier& full, const W* from, int64_t pitch, int count, int length,
+                                                 int chunk) {
     const int whole = (length + kVector - 1) / kVector * kVector;
     for (int row = 0; row < count; ++row)
       for (int i = lane_of_warp(); i < whole; i += kLanes) to[row * chunk + i] = i < length ? from[row * pitch + i] : W{};
     fence_proxy_shared();
     __syncwarp();
-    if (lane_of_warp() == 0) arrive(barriers->full[stage]);
+    if (lane_of_warp() == 0) arrive(full);
   }
 };
 

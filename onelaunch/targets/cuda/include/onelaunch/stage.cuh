@@ -4,15 +4,15 @@
 #pragma once
 
 #include "flag.cuh"
-#include "halves.cuh"
+#include "inputs.cuh"
 
 namespace onelaunch {
 
 namespace detail {
 
 inline constexpr uint32_t kQuad = 4;          // words of a vector
-inline constexpr uint32_t kNear = 2048;       // words that all threads may look for at once without disturbing others
-inline constexpr uint32_t kTogether = 8;      // vectors that a thread asks for before it looks at the first, at most
+inline constexpr uint32_t kFew = 2;           // vectors that a thread may look at again and again
+inline constexpr uint32_t kTogether = 12;     // vectors that a thread asks for before it looks at the first, at most
 
 __device__ __forceinline__ bool is_written(const Quad& q, uint32_t flag) {
   return (((q.x ^ flag) | (q.y ^ flag) | (q.z ^ flag) | (q.w ^ flag)) & 1) == 0;
@@ -33,6 +33,12 @@ __device__ __forceinline__ void put(W* to, uint32_t vector, const Quad& q) {
   reinterpret_cast<Packed*>(to)[vector] = packed;
 }
 template <class W>
+__device__ __forceinline__ void put(const Ordered<W>& to, uint32_t vector, const Quad& q) {
+  const uint32_t place = uint32_t(Ordered<W>::place(to.start + vector * kQuad));
+  *reinterpret_cast<uint32_t*>(to.at + place) = pack<W>(__uint_as_float(q.x), __uint_as_float(q.y));
+  *reinterpret_cast<uint32_t*>(to.at + place + 4) = pack<W>(__uint_as_float(q.z), __uint_as_float(q.w));
+}
+template <class W>
 __device__ __forceinline__ void put(const Halves<W>& to, uint32_t vector, const Quad& q) {
   const uint32_t words[4] = {q.x, q.y, q.z, q.w};
   Packed first, second;
@@ -47,37 +53,40 @@ __device__ __forceinline__ void put(const Halves<W>& to, uint32_t vector, const 
   reinterpret_cast<Packed*>(to.at + to.distance)[vector] = second;
 }
 
-// Looks at vectors 0 to `vectors` - 1, from[place(i)], until they are written, and puts them where they go.
+// Looks at vectors 0 to `vectors` - 1, from[place(i)], until they are written, and puts them where they go. A thread that
+// needs many looks at one until it is there, then at all others that it still needs, once: whoever writes them is not
+// disturbed by many looks, and what has come early is not looked at again.
 template <uint32_t kMost, class Place, class Put>
 __device__ __forceinline__ void collect(const Awaited& from, uint32_t vectors, const Place& place, const Put& put) {
   constexpr uint32_t kEach = (kMost + kThreads - 1) / kThreads;  // vectors of a thread
   constexpr uint32_t kAtOnce = kEach < 1 ? 1 : kEach < kTogether ? kEach : kTogether;
   const uint32_t flag = from.patience.flag;
   const Quad* const quads = reinterpret_cast<const Quad*>(from.at);
-  if (vectors * kQuad > kNear) {  // one look a warp until its last vector is there
-    const uint32_t last = vectors - 1 - (vectors - 1 - thread_of_block() / kLanes * kLanes) % kThreads;
-    if (lane_of_warp() == 0)
-      while (!is_written(load_relaxed(quads + place(last)), flag) && !from.patience.given_up()) {
-      }
-    __syncwarp();
-  }
 #pragma unroll 1
   for (uint32_t first = thread_of_block(); first < vectors; first += kThreads * kAtOnce) {
-    Quad found[kAtOnce];
-    bool over;
-    do {
-      over = true;
+    const uint32_t count = (vectors - first + kThreads - 1) / kThreads;
+    uint32_t pending = count >= kAtOnce ? (1u << kAtOnce) - 1 : (1u << count) - 1;
+    const auto keep = [&](uint32_t i, const Quad& q) {
+      put(first + i * kThreads, Quad{q.x & ~1u, q.y & ~1u, q.z & ~1u, q.w & ~1u});
+      pending &= ~(1u << i);
+    };
+    while (pending != 0) {
+      if (kAtOnce > kFew && __popc(pending) > int(kFew)) {
+        const uint32_t next = uint32_t(__ffs(int(pending))) - 1;
+        Quad one = load_relaxed(quads + place(first + next * kThreads));
+        while (!is_written(one, flag) && !from.patience.given_up())
+          one = load_relaxed(quads + place(first + next * kThreads));
+        keep(next, one);
+      }
+      Quad others[kAtOnce];
 #pragma unroll
       for (uint32_t i = 0; i < kAtOnce; ++i)
-        if (first + i * kThreads < vectors) found[i] = load_relaxed(quads + place(first + i * kThreads));
+        if (pending >> i & 1) others[i] = load_relaxed(quads + place(first + i * kThreads));
+      const bool over = from.patience.given_up();
 #pragma unroll
       for (uint32_t i = 0; i < kAtOnce; ++i)
-        if (first + i * kThreads < vectors) over &= is_written(found[i], flag);
-    } while (!over && !from.patience.given_up());
-#pragma unroll
-    for (uint32_t i = 0; i < kAtOnce; ++i)
-      if (first + i * kThreads < vectors)
-        put(first + i * kThreads, Quad{found[i].x & ~1u, found[i].y & ~1u, found[i].z & ~1u, found[i].w & ~1u});
+        if ((pending >> i & 1) && (over || is_written(others[i], flag))) keep(i, others[i]);
+    }
   }
 }
 

@@ -5,9 +5,10 @@
 
 namespace onelaunch {
 
-__device__ __forceinline__ int thread_of_block() { return int(threadIdx.x); }
-__device__ __forceinline__ int lane_of_warp() { return int(threadIdx.x) % kLanes; }
-__device__ __forceinline__ int warp_of_block() { return int(threadIdx.x) / kLanes; }
+// Opaque: what all kernels of a program compute from these would be computed before the loop over tasks, and held.
+__device__ __forceinline__ int thread_of_block() { return int((threadIdx.x + opaque_zero()) % 1024); }
+__device__ __forceinline__ int lane_of_warp() { return int((threadIdx.x + opaque_zero()) % kLanes); }
+__device__ __forceinline__ int warp_of_block() { return int((threadIdx.x + opaque_zero()) % 1024 / kLanes); }
 
 // Zeros, by all computing threads; a barrier must follow.
 template <class T>

@@ -75,6 +75,13 @@ struct Global {
   static __device__ __forceinline__ void assume(const void* pointer) { __builtin_assume(__isGlobal(pointer)); }
 };
 
+// Zero, which the compiler does not know: what is computed from it is not computed before the loop around it.
+__device__ __forceinline__ uint32_t opaque_zero() {
+  uint32_t zero = 0;
+  asm volatile("" : "+r"(zero));
+  return zero;
+}
+
 __device__ __forceinline__ bool is_aligned(const void* address, int64_t step_bytes) {
   return ((uint64_t(address) | uint64_t(step_bytes)) & 15) == 0;
 }
