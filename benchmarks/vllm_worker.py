@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 STEPS = 100
+LISTED = 20  # log-probabilities of a token: where two engines part, each knows the other's token
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs in this process, where its replays can be timed
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
@@ -43,9 +44,10 @@ def main() -> int:
     vocabulary = int(llm.llm_engine.vllm_config.model_config.get_vocab_size())
     for batch, context in scenario["points"]:
         asked = prompts(vocabulary, batch, context - STEPS // 2)
-        _steps(llm, asked, 2)  # kernels that compile when they are first used
-        found = _steps(llm, asked, STEPS + 2)
-        found["gpu"] = replays.take(STEPS) if replays is not None else None
+        _steps(llm, asked, 2, LISTED)  # kernels that compile when they are first used
+        timed = _steps(llm, asked, STEPS + 2, 0)
+        found = {"wall": timed["wall"], "gpu": replays.take(STEPS) if replays is not None else None}
+        found |= {"rows": _steps(llm, asked, STEPS + 2, LISTED)["rows"]}
         if scenario["again"]:
             found["again"] = _otherwise(llm, asked)
         made["points"][f"{batch}x{context}"] = found
@@ -61,12 +63,16 @@ def prompts(vocabulary: int, count: int, length: int) -> list[list[int]]:
     return [[draw.randrange(vocabulary) for _ in range(length)] for _ in range(count)]
 
 
-def _steps(llm: Any, asked: list[list[int]], count: int) -> dict[str, Any]:
-    """``count`` tokens for each prompt, all rows together; the seconds of the decode steps, prompts' steps left out."""
+def _steps(llm: Any, asked: list[list[int]], count: int, listed: int) -> dict[str, Any]:
+    """``count`` tokens for each prompt, all rows together, with so many log-probabilities; the seconds of the decode
+    steps, prompts' steps left out.
+    """
     import vllm
 
     engine = llm.llm_engine
-    wanted = vllm.SamplingParams(temperature=0.0, max_tokens=count, ignore_eos=True, detokenize=False, logprobs=2)
+    wanted = vllm.SamplingParams(
+        temperature=0.0, max_tokens=count, ignore_eos=True, detokenize=False, logprobs=listed or None
+    )
     for i, prompt in enumerate(asked):
         engine.add_request(str(i), {"prompt_token_ids": prompt}, wanted)
     seconds, rows = [], {}
@@ -79,18 +85,18 @@ def _steps(llm: Any, asked: list[list[int]], count: int) -> dict[str, Any]:
         for out in outputs:
             rows[out.request_id] = out.outputs[0]
     ordered = [rows[str(i)] for i in range(len(asked))]
-    return {"wall": seconds, "rows": [_row(r) for r in ordered]}
+    return {"wall": seconds, "rows": [_row(r) for r in ordered] if listed else []}
 
 
 def _otherwise(llm: Any, asked: list[list[int]]) -> list[dict[str, Any]]:
     """The same rows in other batches: each by itself, or, where there is one, beside another."""
     if len(asked) > 1:
-        return [_steps(llm, [prompt], STEPS + 2)["rows"][0] for prompt in asked]
-    return list(_steps(llm, [asked[0], asked[0][::-1]], STEPS + 2)["rows"][:1])
+        return [_steps(llm, [prompt], STEPS + 2, LISTED)["rows"][0] for prompt in asked]
+    return list(_steps(llm, [asked[0], asked[0][::-1]], STEPS + 2, LISTED)["rows"][:1])
 
 
 def _row(out: Any) -> dict[str, Any]:
-    """Tokens, and at each step the two likeliest with their log-probabilities."""
+    """Tokens, and at each step the likeliest with their log-probabilities."""
     steps = [{int(token): float(p.logprob) for token, p in step.items()} for step in out.logprobs]
     return {"tokens": list(out.token_ids), "logprobs": [[[t, p] for t, p in s.items()] for s in steps]}
 

@@ -26,6 +26,8 @@ class Machine:
     grain: float = 0.0  # ns of work that pay for one more task of an op; 0: a task and a dependency
     staged: int = 0  # bytes of a product's inputs that come in one trip to memory; 0: any number
     unstaged: float = 1.0  # bytes/ns at which more than that come
+    element: float = 0.0  # ns at least of one element that an op without products or attention stores
+    fixed: bool = False  # gains by sizes that do not vary: see runtime/buckets.py
     forwards: bool = False  # attention takes what was just stored from where it was computed (transform/forward.py)
 
 
@@ -47,5 +49,5 @@ def cuda(workers: int = 132, name: str = "cuda-sm90a", bandwidth: float = 4600.0
     return Machine(
         name=name, workers=workers, bandwidth=bandwidth * workers, flops=64.0, transcendental=0.06,
         dependency=2500.0, task=1100.0, activation=DType.F32, linear_rows=8, alignment=256, attend_parts=16,
-        position=9.0, grain=200.0, staged=56 * 1024, unstaged=4.0, forwards=False,
+        position=9.0, grain=200.0, staged=56 * 1024, unstaged=4.0, element=0.1, fixed=True,
     )  # fmt: skip

@@ -4,6 +4,9 @@ A symbol that sizes tensors (or loops) is served by the program of the next buck
 of two. Nothing is padded in memory: the program reads the true value and its loops stop there. A symbol that is only a
 value (a position) has the one range that torch knows, so it never asks for another program. No range is wider than
 torch's own: what it has guarded on (``s >= 3``) is what shows that a slice stays inside.
+
+Where a machine gains by fixed sizes, a size that is its bucket's largest has a program for itself: vLLM pads batches to
+such sizes.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 
 from onelaunch.errors import CallError
+from onelaunch.graph.build import const
 from onelaunch.graph.build import sym
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
@@ -41,8 +45,12 @@ def bucket(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def ranges(symbols: Sequence[Symbol], sizing: frozenset[str], values: Sequence[int]) -> tuple[Symbol, ...]:
-    """The symbols of the program that serves ``values``. Raises CallError where none can."""
+def ranges(
+    symbols: Sequence[Symbol], sizing: frozenset[str], values: Sequence[int], exact: bool = False
+) -> tuple[Symbol, ...]:
+    """The symbols of the program that serves ``values``; ``exact``: sizes that are a small bucket's largest are served
+    alone. Raises CallError where no program can.
+    """
     found = []
     for s, value in zip(symbols, values, strict=True):
         least, most = s.minimum, s.maximum
@@ -53,7 +61,8 @@ def ranges(symbols: Sequence[Symbol], sizing: frozenset[str], values: Sequence[i
         if s.name in sizing and value < 0:  # an offset from the end, which is part of a size
             least, most = max(least, -bucket(-value)), min(most, -1)
         elif s.name in sizing:
-            least, most = max(least, min(value, 1)), min(most, bucket(value))
+            alone = exact and value in SMALL
+            least, most = max(least, value if alone else min(value, 1)), min(most, bucket(value))
         found.append(Symbol(s.name, least, most))
     return tuple(found)
 
@@ -82,7 +91,7 @@ def _variables(nest: Nest) -> Iterator[Expr]:
 
 def specialise(graph: Graph, symbols: Sequence[Symbol]) -> Graph:
     """A copy of ``graph`` with these ranges of its symbols, simplified by what they imply."""
-    table = {s.name: sym(s.name, s.minimum, s.maximum) for s in symbols}
+    table = {s.name: const(s.minimum) if s.minimum == s.maximum else sym(s.name, s.minimum, s.maximum) for s in symbols}
     memo: dict[Expr, Expr] = {}
 
     def rule(e: Expr) -> Expr:

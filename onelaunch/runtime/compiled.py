@@ -111,7 +111,7 @@ class CompiledSegment:
         return tuple([source.read(args, symbol.name) for source, symbol in sources])
 
     def _binding(self, values: tuple[int, ...]) -> Binding:
-        symbols = buckets.ranges(self.symbols, self.sizing, values)
+        symbols = buckets.ranges(self.symbols, self.sizing, values, self.maker.machine.fixed)
         with self._lock:
             binding = self._bindings.get(symbols) or self._make(symbols)
             if len(self._by_values) >= 1024:  # positions grow without end

@@ -109,6 +109,8 @@ def work(nest: Nest, machine: Machine) -> float:
     """ns of all the work of a nest that its tasks divide among themselves."""
     count = evaluations(nest.vars)
     total = expression_cost([nest.body, *nest.index], count, machine)
+    if not nest.contractions and nest.attention is None:
+        total = max(total, machine.element * math.prod(maximum(v.args[0]) for v in nest.vars))
     if nest.contractions:
         rows = math.prod(maximum(v.args[0]) for v in nest.vars[:-1])
         products = rows * matrix_bytes(nest) / 2 / machine.flops

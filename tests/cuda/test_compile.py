@@ -58,7 +58,8 @@ def attention(heads: int, groups: int, size: int) -> Program:
 @pytest.mark.parametrize("tokens", [1, 8, 32])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_products(tokens, dtype):
-    fits(product(tokens, dtype))
+    plain = dtype is torch.float32 and tokens == 32  # its sums alone are 32 registers beside as many inputs
+    fits(product(tokens, dtype), most=128 if plain else SPILLED)
 
 
 def test_a_product_with_columns():

@@ -86,6 +86,17 @@ def test_ranges_of_a_call():
         ranges(symbols, sizing, (1, 2**63 - 1, 0))
 
 
+def test_exact_sizes():
+    """Sizes that are a small bucket's largest are served alone, others as ever; a fixed size is a number."""
+    sizing, symbols = frozenset({"s"}), (Symbol("s", 1, 100), Symbol("p", *WIDE))
+    for size in (1, 8, 32):
+        assert ranges(symbols, sizing, (size, 8), exact=True) == (Symbol("s", size, size), Symbol("p", *WIDE))
+    assert ranges(symbols, sizing, (5, 0), exact=True)[0] == Symbol("s", 1, 8)
+    assert ranges(symbols, sizing, (64, 0), exact=True)[0] == Symbol("s", 1, 64)
+    made = specialise(graph(), (Symbol("s", 8, 8), Symbol("p", -7, 9)))
+    assert all(e.is_const for a in made.arguments for e in a.value.shape)
+
+
 def test_ranges_are_no_wider_than_what_torch_knows():
     sizing, symbols = sizing_symbols(graph()), (Symbol("s", 3, 100), Symbol("p", -7, 9))
     assert sizing == {"s"}

@@ -176,6 +176,11 @@ def test_options():
     config = _config(additional_config={"onelaunch": {"seam": "graph", "stock": "eager", "workers": 2}})
     assert settings.options(config) == {"workers": 2}
     assert settings.seam(config) == "graph"
+    assert [settings.rows(_on(kind)) for kind in ("cpu", "cuda")] == [32, settings.ROWS_ON_GPU]
+    assert settings.rows(_on("cuda", {"onelaunch": {"rows": 16}})) == 16
+    for wrong in (0, 33, "all"):
+        with pytest.raises(ValueError, match=rf"'rows'\] is {wrong!r}; accepted: 1 to 32"):
+            settings.rows(_on("cuda", {"onelaunch": {"rows": wrong}}))
     with pytest.raises(ValueError, match="accepted: model, graph"):
         settings.seam(_config(additional_config={"onelaunch": {"seam": "x"}}))
     assert not settings.is_marked(config)
@@ -231,7 +236,7 @@ def test_profiling_is_stock(monkeypatch):
     ):
         _batch(monkeypatch, metadata)
         with pytest.raises(batch.NotDecodeError, match=words):
-            batch.read(("a",), tokens)
+            batch.read(("a",), tokens, 32)
 
 
 def test_pieces_are_stock(monkeypatch):
@@ -240,7 +245,7 @@ def test_pieces_are_stock(monkeypatch):
 
     _batch(monkeypatch, {"a": _metadata()}, mode="PIECEWISE")
     with pytest.raises(batch.NotDecodeError, match="piecewise"):
-        batch.read(("a",), 3)
+        batch.read(("a",), 3, 32)
 
 
 def test_batches(monkeypatch):
@@ -249,7 +254,7 @@ def test_batches(monkeypatch):
 
     slots = torch.tensor([9, 8, 7, -1])
     _batch(monkeypatch, {"a": _metadata(tokens=4)}, {"a": slots})
-    found = batch.read(("a",), 3)
+    found = batch.read(("a",), 3, 32)
     assert found.tokens == 3
     assert found.groups[0].slots.tolist() == [9, 8, 7]
     assert found.groups[0].table.shape == (3, 2)
@@ -315,3 +320,9 @@ def test_writes_in_place_survive():
     torch.testing.assert_close(result, values.flatten(1) + x)
     assert torch.equal(cache[1:4, 0, :, :8], x.view(3, 4, 8)[:, :2])
     del library
+
+
+def _on(kind, extra=None):
+    config = _config(**({"additional_config": extra} if extra else {}))
+    config.device_config = types.SimpleNamespace(device_type=kind)
+    return config

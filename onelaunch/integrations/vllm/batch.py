@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-from onelaunch.frontend.policy import MAX_ROWS
-
 PROFILING = "profiling"
 
 
@@ -37,8 +35,9 @@ class Batch:
     caches: tuple[torch.Tensor, ...]
 
 
-def check_decode(tokens: int) -> dict[str, Any]:
-    """The metadata of all layers, where the batch is one token of each of ``tokens`` sequences. Raises NotDecodeError.
+def check_decode(tokens: int, most: int) -> dict[str, Any]:
+    """The metadata of all layers, where the batch is one token of each of ``tokens`` sequences, which are no more than
+    ``most``. Raises NotDecodeError.
 
     Nothing on a device is read: the largest query length is a number that the scheduler knows.
     """
@@ -59,16 +58,16 @@ def check_decode(tokens: int) -> dict[str, Any]:
         longest = getattr(found, "max_query_len", None)
         if longest != 1:
             raise NotDecodeError("unknown metadata" if longest is None else "prefill")
-    if tokens > MAX_ROWS:
-        raise NotDecodeError(f"more than {MAX_ROWS} sequences")
+    if tokens > most:
+        raise NotDecodeError(f"more than {most} sequences")
     return metadata
 
 
-def read(layers: tuple[str, ...], tokens: int) -> Batch:
-    """The batch, for the layers of these names. Raises NotDecodeError."""
+def read(layers: tuple[str, ...], tokens: int, most: int) -> Batch:
+    """The batch, for the layers of these names. Raises NotDecodeError; see ``check_decode``."""
     from vllm.forward_context import get_forward_context
 
-    metadata = check_decode(tokens)
+    metadata = check_decode(tokens, most)
     context = get_forward_context()
     numbers: dict[int, int] = {}
     groups: list[Group] = []

@@ -34,11 +34,12 @@ class Launcher:
         self.config = config
         self.report = report(name)
         self.step: DecodeStep | None = None
+        self.rows = settings.rows(config)
         self.reason = settings.reason_for_stock(config)
         self._size = (0, 0)
         self._reserved: torch.Tensor | None = None
         if self.reason is None:
-            self.report.intended()
+            self.report.intended(self.rows)
         else:
             self.report.refused(self.reason)
 
@@ -85,7 +86,7 @@ class Launcher:
         at, dim = self._size
         if capturing(args[at]) and not self.config.compilation_config.cudagraph_mode.separate_routine():
             raise NotDecodeError("one CUDA graph for all kinds of batches")  # it would be replayed for a prompt as well
-        results = self.step(args, batches.read(self.step.names, args[at].shape[dim]))
+        results = self.step(args, batches.read(self.step.names, args[at].shape[dim], self.rows))
         self._reserved = None
         return results
 

@@ -112,7 +112,7 @@ class Decoding:
                 if capturing(input_ids):
                     raise NotDecodeError("nothing is compiled while a graph is captured")
                 self._trace(input_ids, positions, *rest, **kwargs)
-            batches.check_decode(input_ids.shape[0])
+            batches.check_decode(input_ids.shape[0], self.launcher.rows)
             return self._compiled(input_ids, positions, *rest, **kwargs)
 
         return self.launcher.attempt(call)

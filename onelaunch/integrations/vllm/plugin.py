@@ -54,6 +54,7 @@ def configure(config: Any) -> None:
         log.warning("onelaunch: %s: everything is stock", reason)
         config.compilation_config.backend = _stock_backend()
         return
+    settings.rows(config)  # a wrong value is told of now
     if settings.seam(config) == "graph":
         from onelaunch.integrations.vllm import backend
 

@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 
 from onelaunch.frontend.compiler import Compilation
-from onelaunch.frontend.policy import MAX_ROWS
 
 log = logging.getLogger("vllm.onelaunch")  # vLLM shows what its own loggers say, and no others
 
@@ -22,9 +21,9 @@ class Report:
         self.programs: dict[int, float] = {}  # seconds until each number of tokens first ran
         self.refusals: list[str] = []
 
-    def intended(self) -> None:
-        """Nothing known speaks against launches."""
-        log.info("%s: one token of each of 1 to %d sequences is to be one launch, all else stock", self.name, MAX_ROWS)
+    def intended(self, rows: int) -> None:
+        """Nothing known speaks against launches of batches of so many sequences."""
+        log.info("%s: one token of each of 1 to %d sequences is to be one launch, all else stock", self.name, rows)
 
     def launched(self) -> None:
         """A decode step ran as one launch."""

@@ -8,11 +8,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from onelaunch.frontend.policy import MAX_ROWS
+
 NAMES = ("onelaunch", "mirage")  # of the backend
 TESTED = ("0.24.", "0.32.")
 SEAMS = ("model", "graph")
 MARK = "asked"
-OWN = frozenset({"seam", "stock", MARK})  # of our options, those that are the integration's
+ROWS_ON_GPU = 4  # sequences up to which a launch was faster than vLLM's own graph on an H200: docs/vllm.md
+OWN = frozenset({"seam", "stock", "rows", MARK})  # of our options, those that are the integration's
 
 
 def asked_for(config: Any) -> bool:
@@ -40,6 +43,14 @@ def seam(config: Any) -> str:
     if found not in SEAMS:
         raise ValueError(f"additional_config['onelaunch']['seam'] is {found!r}; accepted: {', '.join(SEAMS)}")
     return str(found)
+
+
+def rows(config: Any) -> int:
+    """Batches up to so many sequences are launched: on a GPU up to where that is faster, unless the user says more."""
+    found = given(config).get("rows", ROWS_ON_GPU if config.device_config.device_type == "cuda" else MAX_ROWS)
+    if not isinstance(found, int) or not 1 <= found <= MAX_ROWS:
+        raise ValueError(f"additional_config['onelaunch']['rows'] is {found!r}; accepted: 1 to {MAX_ROWS}")
+    return found
 
 
 def untested() -> str | None:

@@ -271,8 +271,8 @@ def _elements(task: Task, buffer: int) -> int:
 
 
 def _waiting(program: Program, flagged: set[int]) -> tuple[set[int], set[tuple[int, int]]]:
-    """Kernels of which some task touches memory without flags that an op before it has touched, one of them writing; and
-    kernels' operands without flags that an op before some task writes.
+    """Kernels of which some task touches memory without flags that an op before it has touched, one of them writing;
+    and kernels' operands without flags that an op before some task writes.
     """
 
     def key(buffer: int) -> int:  # workspace buffers share memory

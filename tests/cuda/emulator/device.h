@@ -19,9 +19,10 @@
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
-#define __builtin_assume(condition) ((void)0)
-#define __isShared(pointer) true
-#define __isGlobal(pointer) true
+inline size_t __cvta_generic_to_shared(const void* pointer) { return size_t(pointer); }
+inline size_t __cvta_generic_to_global(const void* pointer) { return size_t(pointer); }
+inline void* __cvta_shared_to_generic(size_t address) { return reinterpret_cast<void*>(address); }
+inline void* __cvta_global_to_generic(size_t address) { return reinterpret_cast<void*>(address); }
 
 namespace emulator {
 

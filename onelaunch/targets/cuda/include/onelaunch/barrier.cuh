@@ -20,13 +20,13 @@ __device__ __forceinline__ void sync_block() {
 // On Hopper alone: for sm_100a, ptxas (of CUDA 13.5) finds no allocation at any of the counts that fit a block.
 template <int kRegisters>
 __device__ __forceinline__ void give_registers() {
-#if __CUDA_ARCH__ < 1000
+#if __CUDA_ARCH__ < 1000 && !defined(ONELAUNCH_EVEN_REGISTERS)
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 #endif
 }
 template <int kRegisters>
 __device__ __forceinline__ void take_registers() {
-#if __CUDA_ARCH__ < 1000
+#if __CUDA_ARCH__ < 1000 && !defined(ONELAUNCH_EVEN_REGISTERS)
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 #endif
 }

@@ -171,11 +171,13 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
   using Part = detail::Inputs<W, kTokens, kHalves, kOrdered>;
   constexpr Cut<W> cut(kSize);
   constexpr int kAlong = warps_along(kTokens), kTeams = kWarps / kAlong, kStep = kAlong * kUnit;
-  constexpr int kUnits = (cut.chunk + kStep - 1) / kStep, kBatch = kUnits < 4 ? kUnits : 4;  // of a warp, in a chunk
+  constexpr int kUnits = (cut.chunk + kStep - 1) / kStep;  // of a warp, in a chunk
+  constexpr int kHeld = Part::kWords <= 16 ? 4 : Part::kWords <= 32 ? 2 : 1;  // so many go to registers at once
+  constexpr int kBatch = kUnits < kHeld ? kUnits : kHeld;
   constexpr bool kResident = cut.chunks * kUnits * Part::kWords <= 64;
   constexpr int kKept = kResident ? cut.chunks : 1;
-  Memory::assume(x);
-  Shared::assume(sums);
+  x = Memory::place(x);
+  sums = Shared::place(sums);
   const int along = warp_of_block() % kAlong, team = warp_of_block() / kAlong;
   const int row = lane_of_warp() / 4, first = along * kUnit + lane_of_warp() % 4 * kVector;
   const int swapped = row % 2 * kHalfUnit;
@@ -218,8 +220,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
       detail::Sums<W, Part, kTokens, kHalves> found;
       found.clear();
       const auto add = [&](int c) {
-        const W* const rows = reinterpret_cast<const W*>(stages.wait()) + row * cut.chunk + first;
-        Shared::assume(rows);
+        const W* const rows = Shared::place(reinterpret_cast<const W*>(stages.wait())) + row * cut.chunk + first;
         const auto multiply = [&](int batch) {  // all loads before all products
           Raw<W> weights[kBatch][2];
 #pragma unroll
@@ -263,8 +264,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
 template <class W, int kTokens, int kMatrices, int kColumns, class Memory, int kStages, class X>
 __device__ __forceinline__ void linear_plain(Stages<kStages>& stages, const X* x, int x_pitch, int size, int columns,
                                              float* sums) {
-  Memory::assume(x);
-  Shared::assume(sums);
+  sums = Shared::place(sums);
   const Cut<W> cut(size);
 #pragma unroll 1
   for (int m = 0; m < kMatrices; ++m) {
@@ -274,8 +274,7 @@ __device__ __forceinline__ void linear_plain(Stages<kStages>& stages, const X* x
       found.clear();
 #pragma unroll 1
       for (int c = 0; c < cut.chunks; ++c) {
-        const W* const rows = reinterpret_cast<const W*>(stages.wait());
-        Shared::assume(rows);
+        const W* const rows = Shared::place(reinterpret_cast<const W*>(stages.wait()));
         found.add(rows, cut.chunk, x + c * cut.chunk, x_pitch, cut.length(c, size));
         stages.release();
       }

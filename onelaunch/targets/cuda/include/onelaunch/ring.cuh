@@ -120,10 +120,10 @@ struct Producer {
  private:
   template <class W>
   __device__ __forceinline__ void stream(const W* from, int64_t pitch, int size, int columns) {
-    Shared::assume(memory);
-    Shared::assume(barriers);
-    Shared::assume(const_cast<const uint32_t*>(abort_at));
-    Shared::assume(const_cast<const uint32_t*>(computed));
+    memory = Shared::place(memory);
+    barriers = Shared::place(barriers);
+    abort_at = Shared::place(const_cast<const uint32_t*>(abort_at));
+    computed = Shared::place(const_cast<const uint32_t*>(computed));
     const Cut<W> cut(size);
     const bool bulk = is_aligned(from, pitch * int64_t(sizeof(W))) && size % kVector == 0;
     const bool whole = bulk && cut.chunk == size && pitch == size;

@@ -199,9 +199,7 @@ ONELAUNCH_SCALAR uint32_t steps(int64_t low, int64_t high) { return high > low ?
 // An operand's memory, which is global.
 template <class T, class Launch, class Task>
 ONELAUNCH_SCALAR T* operand(const Launch& launch, const Task& task, int number) {
-  T* const pointer = static_cast<T*>(launch.buffers[task.operands[number]]);
-  Global::assume(pointer);
-  return pointer;
+  return Global::place(static_cast<T*>(launch.buffers[task.operands[number]]));
 }
 
 // The same of values with flags.

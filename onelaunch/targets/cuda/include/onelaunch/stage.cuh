@@ -12,7 +12,7 @@ namespace detail {
 
 inline constexpr uint32_t kQuad = 4;          // words of a vector
 inline constexpr uint32_t kFew = 2;           // vectors that a thread may look at again and again
-inline constexpr uint32_t kTogether = 12;     // vectors that a thread asks for before it looks at the first, at most
+inline constexpr uint32_t kTogether = 16;     // vectors that a thread asks for before it looks at the first, at most
 
 __device__ __forceinline__ bool is_written(const Quad& q, uint32_t flag) {
   return (((q.x ^ flag) | (q.y ^ flag) | (q.z ^ flag) | (q.w ^ flag)) & 1) == 0;
@@ -70,8 +70,9 @@ __device__ __forceinline__ void collect(const Awaited& from, uint32_t vectors, c
       put(first + i * kThreads, Quad{q.x & ~1u, q.y & ~1u, q.z & ~1u, q.w & ~1u});
       pending &= ~(1u << i);
     };
-    while (pending != 0) {
-      if (kAtOnce > kFew && __popc(pending) > int(kFew)) {
+    bool waits = first < kThreads;  // what comes behind the first ones is likely to be there
+    for (; pending != 0; waits = true) {
+      if (waits && kAtOnce > kFew && __popc(pending) > int(kFew)) {
         const uint32_t next = uint32_t(__ffs(int(pending))) - 1;
         Quad one = load_relaxed(quads + place(first + next * kThreads));
         while (!is_written(one, flag) && !from.patience.given_up())
