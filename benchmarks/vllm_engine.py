@@ -35,6 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--mixed", type=int, default=64, help="requests that come and go")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--vllm", type=Path, help="a folder that holds vLLM")
+    parser.add_argument("--rows", type=int, help="batches up to which ours launches, beyond its default")
+    parser.add_argument(
+        "--together",
+        type=int,
+        metavar="GIB",
+        help="start both engines at once, each with so much cache; they take turns",
+    )
     parser.add_argument("--output", type=Path, help="a JSON file for the results")
     given = parser.parse_args(arguments)
     rows = []
@@ -53,7 +60,12 @@ def measure(shape: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     points = [(b, c) for c in map(int, given.context.split(",")) for b in map(int, given.batch.split(","))]
     with tempfile.TemporaryDirectory() as folder:
         weights(shape, given.layers, given.dtype, Path(folder))
-        ours, stock = (run(name, folder, points, given) for name in ("onelaunch", "stock"))
+        names = ("onelaunch", "stock")
+        if given.together:
+            started = [_start(n, folder, points, given) for n in names]
+            ours, stock = (_result(n, p, folder) for n, p in zip(names, started, strict=True))
+        else:
+            ours, stock = (_result(n, _start(n, folder, points, given), folder) for n in names)
     noise = noise_of(stock)
     rows = []
     for batch, context in points:
@@ -88,23 +100,38 @@ def weights(shape: str, layers: int | None, dtype: str, folder: Path) -> None:
         torch.cuda.empty_cache()
 
 
-def run(name: str, folder: str, points: list[tuple[int, int]], given: argparse.Namespace) -> dict[str, Any]:
-    """What one engine gave."""
+def _start(name: str, folder: str, points: list[tuple[int, int]], given: argparse.Namespace) -> subprocess.Popen[str]:
+    """One engine in a process of its own, on its way; what it says goes to files."""
     longest, most = max(c for _, c in points) + 2 * STEPS, max(b for b, _ in points)
     engine = {
         "model": folder, "dtype": given.dtype, "max_model_len": longest, "max_num_seqs": max(most, 64), **ENGINES[name],
     }  # fmt: skip
+    if given.together:  # what is free is not to be measured while the other starts
+        engine["kv_cache_memory_bytes"] = given.together << 30
+    if given.rows and name == "onelaunch":
+        engine["additional_config"] = {"onelaunch": {"rows": given.rows}}
     environment = dict(os.environ)
     if given.vllm is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(given.vllm), environment.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.vllm_worker"],
-        input=json.dumps({"engine": engine, "points": points, "mixed": given.mixed, "again": name == "stock"}),
-        env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise RuntimeError(f"the {name} engine failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    scenario = Path(folder, f"{name}.json")
+    scenario.write_text(
+        json.dumps({"engine": engine, "points": points, "mixed": given.mixed, "again": name == "stock"})
+    )
+    said, wrong = Path(folder, f"{name}.out"), Path(folder, f"{name}.err")
+    with scenario.open() as stdin, said.open("w") as stdout, wrong.open("w") as stderr:
+        command = [sys.executable, "-m", "benchmarks.vllm_worker"]
+        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, text=True)
+
+
+def _result(name: str, process: subprocess.Popen[str], folder: str) -> dict[str, Any]:
+    """What an engine gave. Raises RuntimeError with its last words where it gave nothing."""
+    try:
+        status = process.wait(PATIENCE)
+    finally:
+        process.kill()
+    if status != 0:
+        raise RuntimeError(f"the {name} engine failed:\n{Path(folder, f'{name}.err').read_text()[-3000:]}")
+    found: dict[str, Any] = json.loads(Path(folder, f"{name}.out").read_text().strip().splitlines()[-1])
     return found
 
 

@@ -29,32 +29,46 @@ def main() -> int:
     """Start, measure, print."""
     scenario = json.load(sys.stdin)
     os.environ.update(ENVIRONMENT)
-    import torch
     import vllm
 
     start = time.perf_counter()
     llm = vllm.LLM(skip_tokenizer_init=True, seed=0, **scenario["engine"])
     made: dict[str, Any] = {"version": vllm.__version__, "start_s": time.perf_counter() - start, "points": {}}
+    from benchmarks.gpu_turns import alone
+
+    with alone():
+        measure(llm, scenario, made)
+    print("\n" + json.dumps(made))
+    return 0
+
+
+def measure(llm: Any, scenario: dict[str, Any], made: dict[str, Any]) -> None:
+    """Run the scenario's requests, and add to ``made`` what they gave."""
+    import torch
+
     replays = None
     if torch.cuda.is_available():
         from benchmarks.vllm_peer import Replays
 
         replays = Replays()
+        replays.on = False
         replays.install()
     vocabulary = int(llm.llm_engine.vllm_config.model_config.get_vocab_size())
     for batch, context in scenario["points"]:
         asked = prompts(vocabulary, batch, context - STEPS // 2)
         _steps(llm, asked, 2, LISTED)  # kernels that compile when they are first used
-        timed = _steps(llm, asked, STEPS + 2, 0)
-        found = {"wall": timed["wall"], "gpu": replays.take(STEPS) if replays is not None else None}
+        found = {"wall": _steps(llm, asked, STEPS + 2, 0)["wall"], "gpu": None}
         found |= {"rows": _steps(llm, asked, STEPS + 2, LISTED)["rows"]}
+        if replays is not None:
+            replays.on = True
+            _steps(llm, asked, STEPS + 2, 0)
+            found["gpu"] = replays.take(STEPS)
+            replays.on = False
         if scenario["again"]:
             found["again"] = _otherwise(llm, asked)
         made["points"][f"{batch}x{context}"] = found
     made["mixed"] = _mixed(llm, vocabulary, scenario["mixed"])
     made["launches"], made["stock"], made["refusals"] = _reports()
-    print("\n" + json.dumps(made))
-    return 0
 
 
 def prompts(vocabulary: int, count: int, length: int) -> list[list[int]]:
