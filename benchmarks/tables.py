@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu_table
+from benchmarks import vllm_table
 from benchmarks.result import FOLDER
 from benchmarks.result import HEADINGS
 from benchmarks.result import cells
@@ -26,6 +27,8 @@ def markdown(result: dict[str, Any]) -> str:
     """A result as a Markdown table, followed by what it ran on."""
     if result.get("kind") == "gpu":
         return gpu_table.markdown(result)
+    if result.get("kind") == "vllm":
+        return vllm_table.markdown(result)
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 1)]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in result["rows"]]
     return "\n".join([*lines, "", *notes(result)]) + "\n"

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.output is not None:
         from benchmarks.gpu_result import run_of
 
-        given.output.write_text(json.dumps({"run": run_of(), "rows": rows}, indent=1) + "\n")
+        given.output.write_text(json.dumps({"kind": "vllm", "run": run_of(), "rows": rows}, indent=1) + "\n")
     return 0 if all(r["right"] and r["launches"] for r in rows) else 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,3 +134,8 @@ def test_documents_are_filled_from_results_and_checked(tmp_path, monkeypatch, ca
     content["rows"][0]["right"] = False
     path.write_text(json.dumps(content))
     assert tables.main([str(document), "--check"]) == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md", "docs/vllm.md"])
+def test_the_documentation_says_what_the_results_say(page):
+    assert tables.main(["--check", str(Path(tables.__file__).parent.parent / page)]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import tables
 from benchmarks import vllm_engine
 
 
@@ -42,3 +43,17 @@ def test_the_table():
     }])  # fmt: skip
     assert "1.25x" in found
     assert "yes" in found
+
+
+def test_the_table_of_the_stored_result():
+    """A line for each row, ratios of what the file says, NO where a verdict is bad."""
+    result = tables.load("vllm-h200")
+    text = tables.markdown(result)
+    ours, stock = result["rows"][0]["gpu_us"]
+    assert text.count("| Llama-3.2-1B |") == len(result["rows"])
+    assert f"| {stock / ours:.2f} |" in text
+    assert result["run"]["commit"] in text
+    assert "| NO |" not in text
+    result["rows"][1]["right"], result["rows"][1]["wall_us"] = False, None
+    assert "| NO |" in tables.markdown(result)
+    assert "| – | – | – |" in tables.markdown(result)
