@@ -64,6 +64,28 @@ def test_products(columns, size, tile, tokens):
         close(tensors, w, tensors["y"])
 
 
+@pytest.mark.parametrize(("tile", "tokens"), [(24, 1), (40, 4)])
+def test_products_with_columns(tile, tokens):
+    """Tiles that are no power of two, as tiles of equal size mostly are."""
+    torch.manual_seed(0)
+    w = torch.randn(90, 104).bfloat16()
+    tensors = {n: aligned(t) for n, t in tensors_of(tokens, 104, 90, torch.bfloat16, w).items()}
+    nest = nest_of(tokens, 104, 90, DType.BF16, DType.BF16, lambda j, r: (r, j))
+    program = one_kernel(nest, tensors, (0, tile), weights=("w",), workers=2)
+    launch(Emulated(program), tensors, 0)
+    close(tensors, w.T, tensors["y"])
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 4])
+def test_products_in_the_order_of_tensor_cores(tokens):
+    """Whole units of the contraction, of several chunks, with fewer units than warps and with more."""
+    for size in (64, 576, 2112):
+        program, tensors, w = product(24, size, 24, 1, tokens)
+        assert "Ordered<bf16>" in generate(program).text()
+        launch(Emulated(program), tensors, 0)
+        close(tensors, w, tensors["y"])
+
+
 def test_warps_that_are_not_waited_for_are_noticed():
     """A stage that is free when one warp has read it, not all of them."""
     ring = (compiler.INCLUDE / "onelaunch" / "ring.cuh").read_text()

@@ -43,5 +43,6 @@ def _parameters(test):
 @pytest.mark.parametrize("case", list(_cases()))
 def test_as_on_the_cpu(case, monkeypatch):
     monkeypatch.setattr(codegen_run, "launch", on_gpu.launch)
+    monkeypatch.setattr(test_codegen_linear, "LIMIT", 2e-6)  # tensor cores cut sums off where others round
     monkeypatch.setattr(codegen_run, "expect", lambda *_: None)  # which fast path is taken is the CPU target's matter
     case()

@@ -83,7 +83,8 @@ def write_linear(k: KernelWriter) -> None:
         grouped.setdefault(key, []).append((number, c, matrix))
     if not grouped:
         return k.write_epilogue(k.body, k.steps())
-    columns = _columns(k, tokens, [len(g) for g in grouped.values()])
+    by_columns = any(m.by_columns for g in grouped.values() for _, _, m in g)
+    columns = _columns(k, tokens, [len(g) for g in grouped.values()], by_columns)
     first = build.var("block", axis.variable.args[0])
     passes = [_write_prologue(k, group) for group in grouped.values()]
     sums = [
@@ -136,10 +137,17 @@ def _along(tokens: int) -> int:
     return 8 if tokens <= 4 else 4 if tokens <= 8 else 2 if tokens <= 16 else 1
 
 
-def _columns(k: KernelWriter, tokens: int, matrices: list[int]) -> int:
-    """Columns of a block: a multiple of ROWS, so many that the sums stay small."""
+def _columns(k: KernelWriter, tokens: int, matrices: list[int], by_columns: bool) -> int:
+    """Columns of a block: a multiple of ROWS, so many that the sums stay small; for ``by_columns``, whose threads share
+    them evenly (columns.cuh), a power of two of them, which a tile need not fill.
+    """
     room = SUMS_MOST // (4 * tokens * _along(tokens) * sum(matrices))
-    return max(min(-(-k.axes[-1].most // ROWS), COLUMNS // ROWS, room // ROWS), 1) * ROWS
+    most = max(min(COLUMNS // ROWS, room // ROWS), 1)
+    groups = min(-(-k.axes[-1].most // ROWS), most)
+    if by_columns:
+        groups = 1 << (groups - 1).bit_length()
+        groups = groups if groups <= most else groups // 2
+    return groups * ROWS
 
 
 def _reserve_sums(
