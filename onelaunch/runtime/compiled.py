@@ -111,17 +111,21 @@ class CompiledSegment:
         return tuple([source.read(args, symbol.name) for source, symbol in sources])
 
     def _binding(self, values: tuple[int, ...]) -> Binding:
-        symbols = buckets.ranges(self.symbols, self.sizing, values, self.maker.machine.fixed)
+        binding = self.bind(buckets.ranges(self.symbols, self.sizing, values, self.maker.machine.fixed))
         with self._lock:
-            binding = self._bindings.get(symbols) or self._make(symbols)
             if len(self._by_values) >= 1024:  # positions grow without end
                 self._by_values.clear()
             self._by_values[values] = binding
         return binding
 
+    def bind(self, symbols: tuple[Symbol, ...]) -> Binding:
+        """The program for these ranges of the symbols, made if there is none, and what it is called through."""
+        with self._lock:
+            return self._bindings.get(symbols) or self._make(symbols)
+
     def _make(self, symbols: tuple[Symbol, ...]) -> Binding:
         ranges = "".join(f"{s.name} {s.minimum} {s.maximum}\n" for s in symbols)
-        largest = [str(s.maximum) for s in symbols if s.name in self.sizing]
+        largest = [self._size(s) for s in symbols if s.name in self.sizing]
         name = f"{self.name}@{','.join(largest)}" if largest else self.name
         made = self.maker.make(name, ranges + self.text, lambda: self._specialised(symbols))
         outputs = {b.argument for b in made.program.buffers if b.role is Role.OUTPUT}
@@ -137,6 +141,11 @@ class CompiledSegment:
         if (folder := self.maker.options.dump_dir) is not None:
             dump(folder, self.text, made.program, made.folder)
         return binding
+
+    def _size(self, symbol: Symbol) -> str:
+        """What a program's name says of a size: the largest, and where another program may have the same, the least."""
+        varies = self.maker.machine.fixed and symbol.minimum != symbol.maximum
+        return f"{symbol.minimum}-{symbol.maximum}" if varies else str(symbol.maximum)
 
     def _specialised(self, symbols: tuple[Symbol, ...]) -> Graph:
         graph = self.graph or parse_graph(self.text)
@@ -181,7 +190,7 @@ def load_segment(saved: Mapping[str, Any], options: Options, name: str) -> Compi
     segment = CompiledSegment(name, text, sign, symbols, Maker(options))
     segment.sizing = sizing
     for ranges in prepared[:1]:
-        segment.prepare([s.maximum for s in ranges])
+        segment.bind(ranges)
     return segment
 
 

@@ -14,15 +14,19 @@ from expecttest import TestCase
 
 from onelaunch.errors import CompilerError
 from onelaunch.graph.dtype import DType
+from onelaunch.program import machine as machines
 from onelaunch.program.program import Buffer
 from onelaunch.program.program import Role
 from onelaunch.targets.cuda import records
 from onelaunch.targets.cuda.emit import generate
 from onelaunch.targets.cuda.emit import source
+from onelaunch.transform import compile_graph
 from tests import programs as P
 from tests.cpu.codegen_run import one_kernel
 from tests.cpu.test_codegen_linear import nest_of
 from tests.cpu.test_codegen_linear import tensors_of
+from tests.lowering import test_paged
+from tests.transform.graphs import graph_of
 
 
 class Golden(TestCase):
@@ -213,3 +217,22 @@ def test_importing_and_choosing_another_target_touches_no_cuda():
         "assert not torch.cuda.is_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_queries_wait_for_events_where_they_come_from_the_memory_of_the_keys():
+    """Attention waits late for what keys and values alone need, not for what its queries read before."""
+    heads, size, rows = 2, 64, 96
+
+    def together(x, w):
+        y = (x @ w.T).view(rows, heads, size).permute(1, 0, 2)[None]
+        seen = torch.arange(rows)[None, :] <= torch.arange(rows)[:, None]
+        return torch.softmax(torch.where(seen, y @ y.mT, -float("inf")), -1) @ y
+
+    given = torch.randn(rows, 32), torch.randn(heads * size, 32)
+    text = generate(compile_graph(graph_of(together, *given), machines.cuda(4))).text()
+    body = text[text.index("attend<") - 8000 : text.index("attend<")]
+    assert "attend<1, 64, 64, kEmptyIsNan>(fill, [] {}," in text
+    assert "if (!scratch.events_reached()) return;" in body[body.rindex("void run_") :]
+    apart = test_paged.inputs([17], torch.bfloat16)
+    text = generate(compile_graph(graph_of(test_paged.step(), *apart), machines.cuda(4))).text()
+    assert "(fill, [&] { scratch.events_reached(), scratch.begin(); }," in text

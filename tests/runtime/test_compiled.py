@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from onelaunch.frontend.backend import backend
 from onelaunch.frontend.options import Options
 from onelaunch.program.file import load
 from onelaunch.runtime import cache
+from onelaunch.runtime import compiled as runtime_compiled
+from onelaunch.runtime import make
 from onelaunch.runtime.compiled import CompiledSegment
 from onelaunch.runtime.compiled import compile_segment
 from onelaunch.runtime.compiled import load_segment
@@ -132,6 +135,38 @@ def test_what_is_no_saved_segment_is_refused(options: Options):
             load_segment(broken, options, "s")
     other = load_segment(saved | {"graph": saved["graph"].replace("sigmoid", "tanh")}, options, "s")
     assert not other.cache_hit  # another graph is another entry
+
+
+def test_sizes_with_programs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a machine that gains by fixed sizes: 3 is served by the program of up to 4, 4 by its own; a stored range is
+    loaded as it was.
+    """
+
+    class Fixed(make.Maker):
+        def __init__(self, options: Options) -> None:
+            super().__init__(options)
+            self.machine = dataclasses.replace(self.machine, fixed=True)
+
+    def f(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x @ w.T)
+
+    monkeypatch.setattr(runtime_compiled, "Maker", Fixed)
+    torch._dynamo.reset()
+    settings = {"target": "reference", "cache_dir": tmp_path / "cache", "fallback": "error"}
+    fast = torch.compile(f, backend=functools.partial(backend, options=settings))
+    with torch.no_grad():
+        for rows in (3, 4, 3):
+            x, w, _ = inputs(rows)
+            torch._dynamo.mark_dynamic(x, 0)
+            torch.testing.assert_close(fast(x, w), f(x, w))
+    (segment,) = stats.records()[-1].live
+    assert isinstance(segment, CompiledSegment)
+    sizes = [p.name.rpartition("@")[2] for p in segment.programs]
+    assert len(sizes) == 2 and sizes[0].endswith("-4") and sizes[1] == "4"
+    saved = segment.save()
+    assert saved is not None
+    loaded = load_segment(saved, segment.maker.options, "second")
+    assert list(loaded._bindings) == list(segment._bindings)[:1] and loaded.cache_hit
 
 
 def test_programs_by_bucket(tmp_path: Path):

@@ -178,7 +178,7 @@ def test_options():
     assert settings.seam(config) == "graph"
     assert [settings.rows(_on(kind)) for kind in ("cpu", "cuda")] == [32, settings.ROWS_ON_GPU]
     assert settings.rows(_on("cuda", {"onelaunch": {"rows": 16}})) == 16
-    for wrong in (0, 33, "all"):
+    for wrong in (0, 33, "all", True):
         with pytest.raises(ValueError, match=rf"'rows'\] is {wrong!r}; accepted: 1 to 32"):
             settings.rows(_on("cuda", {"onelaunch": {"rows": wrong}}))
     with pytest.raises(ValueError, match="accepted: model, graph"):

@@ -95,4 +95,4 @@ class Launcher:
         workspace has to be part of it. Kept until there is one.
         """
         if self.step is not None and device.type == "cuda":
-            self._reserved = torch.empty(self.step.bytes_at_most(), dtype=torch.uint8, device=device)
+            self._reserved = torch.empty(self.step.bytes_at_most(self.rows), dtype=torch.uint8, device=device)

@@ -48,7 +48,7 @@ def seam(config: Any) -> str:
 def rows(config: Any) -> int:
     """Batches up to so many sequences are launched: on a GPU up to where that is faster, unless the user says more."""
     found = given(config).get("rows", ROWS_ON_GPU if config.device_config.device_type == "cuda" else MAX_ROWS)
-    if not isinstance(found, int) or not 1 <= found <= MAX_ROWS:
+    if type(found) is not int or not 1 <= found <= MAX_ROWS:
         raise ValueError(f"additional_config['onelaunch']['rows'] is {found!r}; accepted: 1 to {MAX_ROWS}")
     return found
 

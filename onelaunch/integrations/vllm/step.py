@@ -102,9 +102,9 @@ class DecodeStep:
                     if (check := getattr(binding.executable, "check", None)) is not None:
                         check()
 
-    def bytes_at_most(self) -> int:
+    def bytes_at_most(self, rows: int) -> int:
         """An upper bound of the memory that a launch needs besides its arguments: every value of the graph, in fp32,
-        for the most tokens.
+        for so many tokens.
         """
         total = 0
         for node in self.gm.graph.nodes:
@@ -114,7 +114,7 @@ class DecodeStep:
             size = 4
             extents: Sequence[Any] = value.shape
             for extent in extents:
-                size *= MAX_ROWS if isinstance(extent, torch.SymInt) else int(extent)
+                size *= rows if isinstance(extent, torch.SymInt) else int(extent)
             total += size
         return total
 

@@ -14,6 +14,7 @@ from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import loads
 from onelaunch.graph.expr import substitute
 from onelaunch.graph.expr import walk
 from onelaunch.graph.nest import Attention
@@ -139,7 +140,7 @@ def _write_group(
         if isinstance(r, Computed):
             _evaluate(k, r, block, begin, end)
     newly = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
-    k.defers = _defers(k, rows)
+    k.defers = _defers(k, a, newest, rows)
     fill = _write_queries(k, a, newest, block, members, row)
     score = _write_score(k, a, block, axis)
     cache = _write_cache(k, a, rows, block)
@@ -154,12 +155,17 @@ def _write_group(
     block.items += [home, SYNC]
 
 
-def _defers(k: KernelWriter, rows: tuple[Rows, Rows]) -> bool:
-    """Whether nothing but keys and values where they lie needs the task's events: then queries come before these."""
+def _defers(k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Rows, Rows]) -> bool:
+    """Whether nothing but keys and values where they lie needs the task's events: then queries come before these. They
+    may come from the same memory as keys and values, and then need what these need.
+    """
+    known = {k.kernel.operands[i].name for i in k.use.settled | k.use.flagged}
     apart = {k.nest.target, *(r.operand for r in rows)}
-    others = {i for i, o in enumerate(k.kernel.operands) if o.name not in apart}
-    known = k.use.settled | k.use.flagged
-    return k.use.waits and others <= known and not any(isinstance(r, Computed) for r in rows)
+    operands = {o.name for o in k.kernel.operands}
+    parts = [a.q, a.start, a.stop, a.scan, a.part, *(r.base for r in rows)]
+    parts += [] if newest is None else [newest.at, newest.key, newest.value]
+    early = {e.attr for part in parts if part is not None for e in loads(part)} & operands
+    return k.use.waits and operands - apart | early <= known and not any(isinstance(r, Computed) for r in rows)
 
 
 def _reserve_newest(

@@ -217,7 +217,7 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
     )  # fmt: skip
     if source >= 0:
         if blocks == 1:
-            k.direct[source] = _copy(k, made)
+            k.direct[source] = f"{k.direct.get(source, '')} {_copy(k, made)}".lstrip()  # for several passes, several
         return made
     if pitch != size or not c.var.args[0].is_const:
         k.body.items.append(f"clear({ready}, {max(halves, 1) * rows * pitch});")
