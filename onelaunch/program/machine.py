@@ -18,7 +18,7 @@ class Machine:
     transcendental: float  # ns of one worker for one exp, tanh, ... inside a loop
     dependency: float  # ns from the last signal of an event to the first instruction of a waiting task
     task: float  # ns of fixed cost of a task
-    activation: DType  # type in which float intermediates of 16 bits are kept in the workspace
+    activation: DType  # type in which intermediates of 16 bits are kept in the workspace, if transform/width.py says so
     linear_rows: int  # a tile of a linear op begins at a multiple of this many output columns
     alignment: int  # bytes to which workspace buffers are aligned
     attend_parts: int = 1  # into so many parts the positions of an attention are split at most

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from onelaunch.graph.dtype import DType
 from onelaunch.graph.graph import Graph
 from onelaunch.graph.graph import Node
 from onelaunch.graph.nest import Nest
@@ -30,6 +29,8 @@ from onelaunch.transform.tile import Footprint
 from onelaunch.transform.tile import Tile
 from onelaunch.transform.tile import footprint
 from onelaunch.transform.tile import tiles
+from onelaunch.transform.width import HALF
+from onelaunch.transform.width import width
 
 
 def assemble(graph: Graph, ordered: Ordered, machine: Machine) -> Program:
@@ -37,6 +38,7 @@ def assemble(graph: Graph, ordered: Ordered, machine: Machine) -> Program:
     buffers = _buffers(graph, ordered, machine)
     touches = [(n.nest.target, *n.reads) for n in ordered.nodes]
     lives = memory.lifetimes(touches)
+    lives |= {b.name: (0, len(touches)) for b in buffers if b.role is Role.WORKSPACE and b.dtype in HALF}  # width.py
     sizes = {b.name: b.nbytes for b in buffers if b.role is Role.WORKSPACE}
     offsets, workspace = memory.layout(sizes, lives, machine.alignment)
     buffers = [dataclasses.replace(b, offset=offsets[b.name]) if b.name in offsets else b for b in buffers]
@@ -52,6 +54,10 @@ def assemble(graph: Graph, ordered: Ordered, machine: Machine) -> Program:
 def _buffers(graph: Graph, ordered: Ordered, machine: Machine) -> list[Buffer]:
     """Arguments, outputs and intermediates, those that no node touches left out."""
     written = {n.nest.target for n in ordered.nodes}
+    users: dict[str, list[Nest]] = {}
+    for node in ordered.nodes:
+        for name in node.reads:
+            users.setdefault(name, []).append(node.nest)
     used = written | {r for n in ordered.nodes for r in n.reads}
     found: list[Buffer] = []
     for a in graph.arguments:
@@ -67,7 +73,7 @@ def _buffers(graph: Graph, ordered: Ordered, machine: Machine) -> list[Buffer]:
             n = graph.outputs.index(name)
             found.append(Buffer(name, out.dtype, out.shape, graph.output_strides[n], Role.OUTPUT, n))
         else:
-            dtype = machine.activation if out.dtype in (DType.BF16, DType.F16) else out.dtype
+            dtype = width(name, out.dtype, users.get(name, []), machine)
             found.append(Buffer(name, dtype, out.shape, contiguous(out.shape), Role.WORKSPACE))
     return found
 

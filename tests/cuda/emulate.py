@@ -27,7 +27,6 @@ from onelaunch.targets.cuda import ops
 from onelaunch.targets.cuda import records
 from onelaunch.targets.cuda.dataflow import Dataflow
 from onelaunch.targets.cuda.emit import ENTRY
-from onelaunch.targets.cuda.emit import STAGE_BYTES
 from onelaunch.targets.cuda.emit import generate
 from onelaunch.targets.cuda.loaded_ops import Parameters
 
@@ -126,7 +125,7 @@ class Emulated:
             if i not in self.memory.own:
                 launch.buffers[i] = pointer
         launch.symbols[: len(symbols)] = list(symbols)
-        shared = self.shape.stages * STAGE_BYTES + self.shape.shared + self.shape.block_bytes
+        shared = self.shape.shared_bytes
         grid = Grid(ctypes.addressof(launch), 0, len(self.program.queues), shared)
         if self._emulate(ctypes.byref(grid), 1, seed, steps):
             raise Stopped(f"seed {seed}")

@@ -13,7 +13,6 @@ from onelaunch.program.program import Program
 from onelaunch.targets.cuda import compiler
 from onelaunch.targets.cuda.architecture import ARCHITECTURES
 from onelaunch.targets.cuda.architecture import TESTED
-from onelaunch.targets.cuda.emit import STAGE_BYTES
 from onelaunch.targets.cuda.emit import generate
 from tests import programs as P
 from tests.cpu.codegen_run import one_kernel
@@ -35,7 +34,7 @@ def fits(program: Program, architecture=TESTED, most: int = SPILLED) -> None:
     spilled = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     assert spilled and all(int(stores) <= most for stores, _ in spilled), log
     shape = made.shape
-    assert shape.stages * STAGE_BYTES + shape.shared + shape.block_bytes <= architecture.shared
+    assert shape.shared_bytes <= architecture.shared
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)

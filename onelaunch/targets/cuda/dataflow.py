@@ -9,6 +9,7 @@ that this launch changes, but values with flags, needs no event for that.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -31,7 +32,9 @@ STAGED_MOST = 56 * 1024  # bytes of a product's operands in shared memory
 STAGED_OTHERS = 32 * 1024  # bytes of any other kernel's
 DIRECT_MOST = 2048  # values with flags that a task may read without staging: each costs a trip to memory
 VECTOR = 4  # words of a vector
-CHUNK = 8  # values that a lane multiplies at once
+CHUNK = 8  # values that a lane multiplies at once, and the copy engine brings at least
+UNIT, ROW_SHIFT = 64, 32  # elements (inputs.cuh: kUnit)
+SLOT_MOST, PART_MOST = 34 * 1024, 2048  # bytes and elements of a part of inputs that are fetched
 TOKENS_MOST = 64  # whose sums the computing warps' registers hold
 GRAIN = 32  # words: each buffer of values with flags begins at a cache line
 
@@ -55,6 +58,7 @@ class Use:
     flagged: frozenset[int] = frozenset()
     staged: tuple[Staged, ...] = ()
     inputs: frozenset[int] = frozenset()  # of these: a product's inputs as they are, with flags
+    fetched: frozenset[int] = frozenset()  # and those that the copy engine brings (fetch.cuh)
     constant: frozenset[int] = frozenset()  # nobody writes them in the launch
     intermediate: frozenset[int] = frozenset()  # workspace in all tasks
     waits: bool = True  # for its events, before it computes
@@ -77,13 +81,15 @@ def dataflow(program: Program) -> Dataflow:
     for task in program.tasks:
         tasks[task.kernel].append(task)
     staged = [_staged(program, k, own) for k, own in zip(program.kernels, tasks, strict=True)]
-    inputs = [_inputs(k, own, s) for k, own, s in zip(program.kernels, tasks, staged, strict=True)]
+    inputs = [_inputs(program, k, own, s) for k, own, s in zip(program.kernels, tasks, staged, strict=True)]
     flagged = _flagged(program, tasks, staged)
     for copied, own, whole in zip(staged, tasks, inputs, strict=True):
-        for i in [i for i in whole if own[0].operands[i] not in flagged]:
-            whole.discard(i)
-            del copied[i]
-    waiting, unsettled = _waiting(program, flagged)
+        for i in [i for i in whole if program.kernels[own[0].kernel].operands[i].dtype is DType.F32]:
+            if own[0].operands[i] not in flagged:
+                whole.discard(i)
+                del copied[i]
+    fetched = [{i for i in whole if own[0].operands[i] not in flagged} for whole, own in zip(inputs, tasks, strict=True)]
+    waiting, unsettled = _waiting(program, flagged, fetched)
     written = {r.buffer for t in program.tasks for r in t.writes}
     uses = []
     for n, own in enumerate(tasks):
@@ -94,7 +100,8 @@ def dataflow(program: Program) -> Dataflow:
                 Staged(i, max(c for _, c in s), len({c for _, c in s}) == 1, all(first % VECTOR == 0 for first, _ in s))
                 for i, s in staged[n].items()
             ),
-            frozenset(inputs[n]),
+            frozenset(inputs[n] - fetched[n]),
+            frozenset(fetched[n]),
             frozenset(i for i, found in enumerate(operands) if not written & set(found)),
             frozenset(
                 i for i, found in enumerate(operands) if all(program.buffers[b].role is Role.WORKSPACE for b in found)
@@ -132,23 +139,26 @@ def _staged(program: Program, kernel: Kernel, tasks: list[Task]) -> dict[int, li
 
 
 def _is_input(kernel: Kernel, operand: int) -> bool:
-    """Whether an operand is the inputs of products with matrices of 16 bits, as it is, and nothing else."""
+    """Whether an operand is the inputs of products with matrices of 16 bits, as it is, and nothing else. It is fp32, or
+    of the matrices' type.
+    """
     nest, own = kernel.nest, kernel.operands[operand]
     places = {o.name: o for o in kernel.operands}
     elsewhere = [nest.body, *nest.index, *(c.w for c in nest.contractions)]
     taking = [c for c in nest.contractions if stored(c.x).op is Op.LOAD and stored(c.x).attr == own.name]
     elsewhere += [c.x for c in nest.contractions if c not in taking]
-    if own.dtype is not DType.F32 or not taking or any(e.attr == own.name for root in elsewhere for e in loads(root)):
+    if not taking or any(e.attr == own.name for root in elsewhere for e in loads(root)):
         return False
     return all(
         c.x is taking[0].x and c.var.args[0].is_const and int(c.var.args[0].value) % CHUNK == 0
+        and own.dtype in (DType.F32, c.w.dtype)
         and c.w.op is Op.LOAD and c.w.dtype in (DType.BF16, DType.F16) and c.w.args[-1] is c.var
         and places[c.w.attr].strides[-1].is_const and places[c.w.attr].strides[-1].value == 1
         for c in taking
     )  # fmt: skip
 
 
-def _inputs(kernel: Kernel, tasks: list[Task], staged: dict[int, list[tuple[int, int]]]) -> set[int]:
+def _inputs(program: Program, kernel: Kernel, tasks: list[Task], staged: dict[int, list[tuple[int, int]]]) -> set[int]:
     """The staged operands that are inputs as they are, row after row in all tasks; any other such is not staged."""
     found: set[int] = set()
     for i in [i for i in staged if _is_input(kernel, i)]:
@@ -162,11 +172,30 @@ def _inputs(kernel: Kernel, tasks: list[Task], staged: dict[int, list[tuple[int,
         whole = all(
             first % VECTOR == 0 and count == n * size for (first, count), n in zip(staged[i], rows, strict=True)
         )
-        if whole and len(set(rows)) == 1 and rows[0] <= TOKENS_MOST and _in_order(kernel, stored(c.x), c.var):
+        whole = whole and len(set(rows)) == 1 and rows[0] <= TOKENS_MOST and _in_order(kernel, stored(c.x), c.var)
+        if kernel.operands[i].dtype is not DType.F32:
+            whole = whole and all(first % CHUNK == 0 for first, _ in staged[i]) and parts_of(rows[0], size) > 0
+            whole = whole and all(program.buffers[t.operands[i]].role is Role.WORKSPACE for t in tasks)
+        if whole:
             found.add(i)
         else:
             del staged[i]
     return found
+
+
+def parts_of(tokens: int, size: int) -> int:
+    """Into how many equal parts inputs are cut along the contraction to be fetched; 0: none that fit a slot."""
+    for grain in (UNIT, CHUNK):
+        for parts in range(1, size // grain + 1):
+            part = size // parts
+            if size % (parts * grain) == 0 and part <= PART_MOST and tokens * pitch_of(part) * 2 <= SLOT_MOST:
+                return parts
+    return 0
+
+
+def pitch_of(size: int) -> int:
+    """Elements from one row of inputs in shared memory to the next: the banks of two neighbours differ."""
+    return -(-size // UNIT) * UNIT + ROW_SHIFT
 
 
 def _in_order(kernel: Kernel, load: Expr, variable: Expr) -> bool:
@@ -270,34 +299,42 @@ def _elements(task: Task, buffer: int) -> int:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def _waiting(program: Program, flagged: set[int]) -> tuple[set[int], set[tuple[int, int]]]:
+def _waiting(
+    program: Program, flagged: set[int], fetched: list[set[int]]
+) -> tuple[set[int], set[tuple[int, int]]]:
     """Kernels of which some task touches memory without flags that an op before it has touched, one of them writing;
-    and kernels' operands without flags that an op before some task writes.
+    and kernels' operands without flags that an op before some task writes. What is ``fetched`` for each kernel's tasks
+    is waited for by who fetches it.
     """
-
-    def key(buffer: int) -> int:  # workspace buffers share memory
-        return -1 if program.buffers[buffer].role is Role.WORKSPACE else buffer
-
+    memory = _memory(program)
     written: set[int] = set()
     touched: set[int] = set()
     found: set[int] = set()
     unsettled: set[tuple[int, int]] = set()
-    start = 0
-    while start < len(program.tasks):
-        end = start
-        while end < len(program.tasks) and program.tasks[end].op == program.tasks[start].op:
-            end += 1
+    for _, group in itertools.groupby(program.tasks, key=lambda t: t.op):
+        tasks = list(group)
+        own = {t.operands[i] for t in tasks for i in fetched[t.kernel]}
         reads, writes = (
-            {key(r.buffer) for t in program.tasks[start:end] for r in getattr(t, kind) if r.buffer not in flagged}
+            {memory[r.buffer] for t in tasks for r in getattr(t, kind) if r.buffer not in flagged}
             for kind in ("reads", "writes")
         )
-        if reads & written or writes & touched:
-            found |= {t.kernel for t in program.tasks[start:end]}
+        if (reads - {memory[b] for b in own}) & written or writes & touched:
+            found |= {t.kernel for t in tasks}
         unsettled |= {
-            (t.kernel, i) for t in program.tasks[start:end] for i, b in enumerate(t.operands)
-            if b not in flagged and key(b) in written
+            (t.kernel, i) for t in tasks for i, b in enumerate(t.operands) if b not in flagged and memory[b] in written
         }  # fmt: skip
         written |= writes
         touched |= reads | writes
-        start = end
     return found, unsettled
+
+
+def _memory(program: Program) -> list[int]:
+    """A number for each buffer; those of the workspace that share memory, also by way of others, have the same."""
+    numbers, end, last = list(range(len(program.buffers))), -1, -1
+    own = [n for n, b in enumerate(program.buffers) if b.role is Role.WORKSPACE]
+    for n in sorted(own, key=lambda n: program.buffers[n].offset):
+        b = program.buffers[n]
+        if b.offset >= end:
+            last = n
+        numbers[n], end = last, max(end, b.offset + b.nbytes)
+    return numbers

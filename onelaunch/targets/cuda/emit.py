@@ -23,6 +23,7 @@ from onelaunch.targets.source.tiles import tiles_of
 
 ENTRY = "onelaunch_program"
 STAGES_MOST, STAGES_LEAST = 6, 2
+SLOTS_MOST = 2  # parts of inputs: one that is multiplied, one that comes
 STAGE_BYTES = 32768  # ring.cuh
 RECORDS = 16  # ring.cuh
 PARAMETERS_LIMIT = 32764  # bytes that a launch may carry
@@ -44,6 +45,8 @@ class Shape:
     symbols: int
     buffers: int
     stages: int
+    slots: int  # for parts of inputs that are fetched, at least 1
+    slot_bytes: int
     shared: int
     scratch: int  # bytes of global memory a worker
 
@@ -62,12 +65,17 @@ class Shape:
         """An upper limit of a block's shared memory besides ring and kernels' memory (engine.cuh: Block)."""
         return RECORDS * self.record_words * 4 + _STATE
 
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory that a launch gives each block (engine.cuh: shared_bytes)."""
+        return self.stages * STAGE_BYTES + self.slots * self.slot_bytes + self.shared + self.block_bytes
+
     def text(self) -> str:
         """The C++ struct."""
         return (
             "struct Shape {\n"
             f"  static constexpr int kOperands = {self.operands}, kVars = {self.vars}, kSymbols = {self.symbols};\n"
-            f"  static constexpr int kSpans = {self.spans};\n"
+            f"  static constexpr int kSpans = {self.spans}, kSlots = {self.slots}, kSlotBytes = {self.slot_bytes};\n"
             f"  static constexpr int kBuffers = {self.buffers}, kStages = {self.stages}, kShared = {self.shared};\n"
             f"  static constexpr uint64_t kScratch = {self.scratch};\n"
             "};\n"
@@ -75,6 +83,8 @@ class Shape:
             "using Task = TaskOf<Shape>;\n"
             "using Ring = Stages<Shape::kStages>;\n"
             "using Source = Producer<Shape::kStages>;\n"
+            "using Slots = Stages<Shape::kSlots, Shape::kSlotBytes>;\n"
+            "using Fetch = Fetcher<Shape::kSlots, Shape::kSlotBytes>;\n"
             f'static_assert(sizeof(Task) == {4 * self.record_words}, "records.py packs this layout");\n'
             f'static_assert(sizeof(Launch) == {self.launch_bytes}, "records.py packs this layout");\n'
             f'static_assert(sizeof(Block<Shape>) <= {self.block_bytes}, "shared memory holds it");\n'
@@ -91,7 +101,7 @@ class Source:
 
     def text(self) -> str:
         """The translation unit."""
-        functions = [f for code in self.kernels for f in (code.stream, code.run) if f]
+        functions = [f for code in self.kernels for f in (code.stream, code.fetch, code.run) if f]
         text = "\n".join(functions)
         needed = dict.fromkeys(h for call, h in _HEADERS.items() if re.search(rf"\b{re.escape(call)}", text))
         includes = "".join(f'#include "onelaunch/{h}.cuh"\n' for h in (self.engine, "scalar", *needed))
@@ -107,21 +117,30 @@ class Source:
     def entries(self) -> str:
         """What can be launched, and how it comes to the kernels; ends the namespace."""
         run = "".join(
-            f"      case {n}: return run_{n}(launch, task, scratch, stages);\n" for n in range(len(self.kernels))
+            f"      case {n}: return run_{n}(launch, task, scratch, stages, fetched);\n"
+            for n in range(len(self.kernels))
         )
         stream = "".join(
             f"      case {n}: return stream_{n}(launch, task, producer);\n"
             for n, code in enumerate(self.kernels) if code.stream
         )  # fmt: skip
+        fetch = "".join(
+            f"      case {n}: return fetch_{n}(launch, task, fetcher);\n"
+            for n, code in enumerate(self.kernels) if code.fetch
+        )  # fmt: skip
         return f"""struct Kernels {{
   static __device__ __forceinline__ void run(const Launch& launch, const Task& task, const Scratch& scratch,
-                                             Ring& stages) {{
+                                             Ring& stages, Slots& fetched) {{
     switch (task.kernel) {{
 {run}    }}
   }}
   static __device__ __forceinline__ void stream(const Launch& launch, const Task& task, Source& producer) {{
     switch (task.kernel) {{
 {stream}    }}
+  }}
+  static __device__ __forceinline__ void fetch(const Launch& launch, const Task& task, Fetch& fetcher) {{
+    switch (task.kernel) {{
+{fetch}    }}
   }}
 }};
 
@@ -161,6 +180,8 @@ def shape_of(
     CompilerError as ``generate`` does.
     """
     shared = max((c.shared for c in codes), default=0)
+    parts = max((c.parts for c in codes), default=0)
+    slot_bytes = max((c.slot for c in codes), default=0)
     shape = Shape(
         operands=max((len(k.operands) for k in program.kernels), default=1) or 1,
         vars=max((len(k.nest.vars) for k in program.kernels), default=1) or 1,
@@ -168,6 +189,8 @@ def shape_of(
         symbols=len(program.symbols) or 1,
         buffers=buffers or 1,
         stages=0,
+        slots=max(1, min(parts, SLOTS_MOST)),
+        slot_bytes=slot_bytes,
         shared=shared,
         scratch=-(-max((c.scratch for c in codes), default=0) // ALIGNMENT) * ALIGNMENT,
     )
@@ -178,6 +201,7 @@ def shape_of(
         )
     if any(high >= 2**31 for t in program.tasks for _, high in t.tile):
         raise CompilerError(f"{program.name} has a loop of 2^31 steps or more, which task records do not hold")
+    shared += shape.slots * slot_bytes
     stages = min(stages, (architecture.shared - shape.block_bytes - shared) // STAGE_BYTES)
     if stages < STAGES_LEAST:
         raise CompilerError(

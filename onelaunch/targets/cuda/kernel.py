@@ -37,8 +37,11 @@ class Code:
 
     run: str
     stream: str  # empty: nothing goes through the ring
+    fetch: str  # empty: no inputs are fetched
     shared: int  # bytes
     scratch: int
+    slot: int = 0  # bytes of one part of the inputs that are fetched
+    parts: int = 0
 
 
 class KernelWriter(KernelSource[TeamWriter]):
@@ -54,11 +57,12 @@ class KernelWriter(KernelSource[TeamWriter]):
     ) -> None:  # fmt: skip
         self.use = use
         self.stream: list[str] = []  # lines of the producer's function
-        self.shared = self.scratch = 0
+        self.fetch: list[str] = []  # and of the fetcher's
+        self.shared = self.scratch = self.slot = self.parts = 0  # see ``Code``
         self.staged = {s.operand: s for s in use.staged}
         self.kept = sum(
             _whole(s.most * kernel.operands[s.operand].dtype.itemsize)
-            for s in use.staged if s.operand not in use.inputs
+            for s in use.staged if s.operand not in use.inputs | use.fetched
         )  # fmt: skip
         self.homes: dict[int, str] = {}  # of staged operands, once they are known to be used
         self.defers = False  # the body itself waits for events, where it needs them
@@ -81,13 +85,13 @@ class KernelWriter(KernelSource[TeamWriter]):
         name = self.writer.fresh(identifier(operand.name), numbered=False)
         self.writer.memory.add(Place(operand, name, number))
         if number in self.staged:
-            storage, first = CUDA.storage[operand.dtype], f"task.spans[{2 * self.slot(number)}]"
+            storage, first = CUDA.storage[operand.dtype], f"task.spans[{2 * self.slot_of(number)}]"
             text = f"const {storage}* const {name} = {_home(storage, number)} - {first};"
         else:
             text = f"const auto {name} = {self.reached(number)};"
         self.declarations.append((name, text))
 
-    def slot(self, number: int) -> int:
+    def slot_of(self, number: int) -> int:
         """The place of a staged operand among the task's spans."""
         return list(self.staged).index(number)
 
@@ -147,12 +151,15 @@ class KernelWriter(KernelSource[TeamWriter]):
         else:
             self.write_epilogue(self.body, self.steps())
         common = "const Launch& launch, const Task& task"
-        head = f"__device__ __forceinline__ void run_{self.number}({common}, const Scratch& scratch, Ring& stages)"
+        given = f"{common}, const Scratch& scratch, Ring& stages, Slots& fetched"
+        head = f"__device__ __forceinline__ void run_{self.number}({given})"
         lines = list(self.body.lines(1))
         run = self.function(head, [*self._before("\n".join(lines)), *lines])
         head = f"__device__ __forceinline__ void stream_{self.number}({common}, Source& producer)"
         stream = self.function(head, self.stream) if self.stream else ""
-        return Code(run, stream, self.shared, self.scratch)
+        head = f"__device__ __forceinline__ void fetch_{self.number}({common}, Fetch& fetcher)"
+        fetch = self.function(head, self.fetch) if self.fetch else ""
+        return Code(run, stream, fetch, self.shared, self.scratch, self.slot, self.parts)
 
     def _before(self, body: str) -> list[str]:
         """What a task does before its body: asks for what is there, copies what it looks for, waits for its events, and
@@ -162,7 +169,7 @@ class KernelWriter(KernelSource[TeamWriter]):
             i for i in self.staged
             if i in self.direct or re.search(rf"\b{re.escape(self.writer.memory.pointer_of(i))}\b", body)
         ]  # fmt: skip
-        self._house([i for i in used if i not in self.direct])
+        self.house([i for i in used if i not in self.direct and i not in self.homes])
         early = [i for i in used if i in self.use.settled - self.use.flagged and i not in self.direct]
         lines = [self._stage("stage_constant", i) for i in early]
         lines += [self._stage("stage", i) for i in used if i in self.use.flagged]
@@ -173,19 +180,20 @@ class KernelWriter(KernelSource[TeamWriter]):
         lines += [] if self.defers else ["scratch.begin();"]
         return [f"  {line}" for line in lines]
 
-    def _house(self, operands: list[int]) -> None:
+    def house(self, operands: list[int]) -> None:
         """Finds memory for operands that are staged."""
-        self.kept = 0
         for i in operands:
             operand = self.kernel.operands[i]
-            home = self._take(self.staged[i].most * operand.dtype.itemsize)
+            size = self.staged[i].most * operand.dtype.itemsize
+            self.kept -= _whole(size)
+            home = self._take(size)
             assert home.startswith("scratch.shared"), "room was kept for it"
             self.homes[i] = f"reinterpret_cast<{CUDA.storage[operand.dtype]}*>({home})"
             token = _home(CUDA.storage[operand.dtype], i)
             self.declarations = [(n, text.replace(token, self.homes[i])) for n, text in self.declarations]
 
     def _stage(self, call: str, number: int) -> str:
-        slot, span = 2 * self.slot(number), self.staged[number]
+        slot, span = 2 * self.slot_of(number), self.staged[number]
         if number in self.direct:
             return self.direct[number]
         to = self.homes[number]

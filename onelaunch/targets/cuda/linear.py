@@ -18,6 +18,9 @@ from onelaunch.graph.expr import loads
 from onelaunch.graph.nest import Contraction
 from onelaunch.program.program import maximum
 from onelaunch.targets.cuda.dataflow import TOKENS_MOST
+from onelaunch.targets.cuda.dataflow import UNIT
+from onelaunch.targets.cuda.dataflow import parts_of
+from onelaunch.targets.cuda.dataflow import pitch_of
 from onelaunch.targets.cuda.kernel import SYNC
 from onelaunch.targets.cuda.kernel import KernelWriter
 from onelaunch.targets.cuda.nests import Steps
@@ -36,10 +39,11 @@ from onelaunch.targets.source.tiles import offset
 # These are the headers' own: types.cuh, ring.cuh.
 WARPS, VECTOR, ROWS = 8, 8, 8
 INPUTS_MOST = 72 * 1024  # bytes of inputs in shared memory, where they can come in blocks
-UNIT, TOKENS_ORDERED = 64, 4  # inputs.cuh: is_ordered
-ROW_GRAIN, ROW_SHIFT = 64, 32  # elements: rows of inputs lie so that the banks of two neighbours differ
+TOKENS_ORDERED = 4  # up to which inputs are put in the order of tensor cores
 COLUMNS = 256  # of a block, with few tokens
-SUMS_MOST = 24 * 1024  # bytes of the accumulators of a block, if that leaves at least one group of rows
+SUMS_MOST = 24 * 1024  # bytes of the accumulators of a block, if that leaves at least one group; twice for many tokens
+STAGE_BYTES, GROUPS_MOST = 32768, 4  # ring.cuh
+TOKENS_TOGETHER = 8  # linear.cuh: kTogether
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,9 +60,11 @@ class Pass:
     shared: bool
     pitch: int
     halves: int
+    ordered: bool = False  # inputs.cuh: Ordered
     place: str = ""  # the C++ name of where inputs go that are copied as they are; then they come in ``blocks``
     source: int = -1  # their operand
     blocks: int = 1
+    fetched: bool = False  # by the copy engine
 
     @property
     def size(self) -> int:
@@ -84,13 +90,17 @@ def write_linear(k: KernelWriter) -> None:
     if not grouped:
         return k.write_epilogue(k.body, k.steps())
     by_columns = any(m.by_columns for g in grouped.values() for _, _, m in g)
-    columns = _columns(k, tokens, [len(g) for g in grouped.values()], by_columns)
     first = build.var("block", axis.variable.args[0])
     passes = [_write_prologue(k, group) for group in grouped.values()]
+    columns = _columns(k, tokens, passes, by_columns)
+    start = k.shared
+    k.house(_passing(k, [c for g in grouped.values() for _, c, _ in g]))
+    passed, k.shared = k.shared, start
     sums = [
         _reserve_sums(k, tokens, columns, first, group, _takers(p, tokens))
         for p, group in zip(passes, grouped.values(), strict=True)
     ]
+    k.shared = max(k.shared, passed)
     if k.body.items:
         k.body.items.append(SYNC)
     block = _open_block(k, k.body, columns, first)
@@ -108,6 +118,8 @@ def write_linear(k: KernelWriter) -> None:
     streamed = [p for p in passes if not p.matrices[0].by_columns]
     if streamed:
         k.stream = _stream(k, streamed, columns)
+    if any(p.fetched for p in passes):
+        k.fetch = _fetch(k, [p for p in passes if p.fetched], columns)
     return None
 
 
@@ -128,20 +140,30 @@ def _padded(tokens: int, by_columns: bool) -> int:
 def _takers(a: Pass, tokens: int) -> int:
     """Parts that the sums of a pass are made of: warps that share one, or threads that own one alone."""
     if a.halves:
-        return _along(tokens)
+        return _along(tokens, _groups(a))
     return 1 if a.matrices[0].by_columns else WARPS
 
 
-def _along(tokens: int) -> int:
+def _along(tokens: int, groups: int) -> int:
     """linear.cuh's warps_along: warps whose parts make a sum."""
+    if tokens > TOKENS_TOGETHER and groups > 1:
+        return 4 if groups == 2 else 2
     return 8 if tokens <= 4 else 4 if tokens <= 8 else 2 if tokens <= 16 else 1
 
 
-def _columns(k: KernelWriter, tokens: int, matrices: list[int], by_columns: bool) -> int:
+def _groups(a: Pass) -> int:
+    """ring.cuh's Cut: groups of rows in a stage."""
+    most = STAGE_BYTES // ROWS // a.matrices[0].dtype.itemsize
+    chunk = -(-a.size // UNIT) * UNIT
+    return 1 if chunk > most else min(most // chunk, GROUPS_MOST)
+
+
+def _columns(k: KernelWriter, tokens: int, passes: list[Pass], by_columns: bool) -> int:
     """Columns of a block: a multiple of ROWS, so many that the sums stay small; for ``by_columns``, whose threads share
     them evenly (columns.cuh), a power of two of them, which a tile need not fill.
     """
-    room = SUMS_MOST // (4 * tokens * _along(tokens) * sum(matrices))
+    each = 4 * tokens * sum(_takers(p, tokens) * len(p.matrices) for p in passes)
+    room = (SUMS_MOST if tokens <= TOKENS_TOGETHER else 2 * SUMS_MOST) // each
     most = max(min(COLUMNS // ROWS, room // ROWS), 1)
     groups = min(-(-k.axes[-1].most // ROWS), most)
     if by_columns:
@@ -171,6 +193,15 @@ def _reserve_sums(
     return pointer
 
 
+def _passing(k: KernelWriter, products: list[Contraction]) -> list[int]:
+    """Staged operands that nobody reads once the inputs of products are there: sums may lie where they were."""
+    nest = k.nest
+    later = [nest.body, *nest.index, *(c.w for c in nest.contractions)]
+    later += [c.x for c in nest.contractions if c not in products]
+    kept = {e.attr for root in later for e in loads(root)}
+    return [i for i in k.staged if k.kernel.operands[i].name not in kept and i not in k.use.inputs | k.use.fetched]
+
+
 def _halves(k: KernelWriter, c: Contraction, matrix: Matrix) -> int:
     """How inputs go to the tensor cores: 1: as the matrix' own type, 2: as the sum of two such; 0: not at all.
 
@@ -198,12 +229,20 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
     tokens = most(outer)
     halves = _halves(k, c, matrix)
     name, before = f"@x{number}", k.scratch
-    source = next((i for i in k.use.inputs if k.kernel.operands[i].name == stored(c.x).attr), -1)
+    numbers, matrices = tuple(n for n, _, _ in group), tuple(m for _, _, m in group)
+    whole = k.use.inputs | k.use.fetched
+    source = next((i for i in whole if k.kernel.operands[i].name == stored(c.x).attr), -1)
+    if source in k.use.fetched:
+        parts = parts_of(tokens, size)
+        pitch = pitch_of(size // parts)
+        k.slot, k.parts = max(k.slot, tokens * pitch * matrix.dtype.itemsize), max(k.parts, parts)
+        ready = f"reinterpret_cast<const {CUDA.storage[matrix.dtype]}*>(fetched.wait())"
+        return Pass(numbers, c, matrices, ready, True, pitch, 1, source=source, blocks=parts, fetched=True)
     blocks = _blocks(tokens, size, halves) if source >= 0 else 1
     rows, pitch = _padded(tokens, matrix.by_columns), -(-(size // blocks) // VECTOR) * VECTOR
     ordered = halves == 1 and tokens <= TOKENS_ORDERED and size // blocks % UNIT == 0 and c.var.args[0].is_const
     if halves and not ordered and tokens > 1:
-        pitch = -(-pitch // ROW_GRAIN) * ROW_GRAIN + ROW_SHIFT
+        pitch = pitch_of(pitch)
     place = name, rows * pitch, (build.const(rows), build.const(pitch)), (build.const(pitch), build.const(1))
     if ordered or halves == 2:
         pointer = (k.reserve_ordered if ordered else k.reserve_halves)(*place, matrix.dtype)
@@ -212,9 +251,8 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
         plain = c.x.dtype if c.x.dtype in (DType.BF16, DType.F16) else DType.F32
         pointer = ready = k.reserve(*place, matrix.dtype if halves else plain)
     made = Pass(
-        tuple(n for n, _, _ in group), c, tuple(m for _, _, m in group), ready, k.scratch == before, pitch, halves,
-        pointer, source, blocks,
-    )  # fmt: skip
+        numbers, c, matrices, ready, k.scratch == before, pitch, halves, ordered, pointer, source, blocks
+    )
     if source >= 0:
         if blocks == 1:
             k.direct[source] = f"{k.direct.get(source, '')} {_copy(k, made)}".lstrip()  # for several passes, several
@@ -231,8 +269,8 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
 
 def _blocks(tokens: int, size: int, halves: int) -> int:
     """Into how many equal blocks inputs are cut along the contraction, to be in shared memory one after the other."""
-    for blocks in range(1, size // ROW_GRAIN + 1):
-        if tokens * (size // blocks + ROW_SHIFT) * 2 * halves <= INPUTS_MOST and size % (blocks * ROW_GRAIN) == 0:
+    for blocks in range(1, size // UNIT + 1):
+        if tokens * pitch_of(size // blocks) * 2 * halves <= INPUTS_MOST and size % (blocks * UNIT) == 0:
             return blocks
     return 1
 
@@ -240,7 +278,7 @@ def _blocks(tokens: int, size: int, halves: int) -> int:
 def _copy(k: KernelWriter, p: Pass, block: str = "") -> str:
     """The call that copies inputs as they are, or a block of them."""
     tokens, size = most(k.axes[:-1]), maximum(p.contraction.var.args[0])
-    start = f"{k.reached(p.source)} + task.spans[{2 * k.slot(p.source)}]{block}"
+    start = f"{k.reached(p.source)} + task.spans[{2 * k.slot_of(p.source)}]{block}"
     return f"stage_rows<{tokens}, {p.size}, {size}>({p.place}, {p.pitch}, {start});"
 
 
@@ -264,15 +302,13 @@ def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: s
     given = f"{p.ready}, {p.pitch}, {size}, block_end - block"
     memory, shape = "Shared" if p.shared else "Global", f"{storage}, {tokens}, {len(p.matrices)}, {columns}"
     if p.halves:
-        call = (
-            f"linear<{shape}, {p.halves}, {p.size}, {memory}>(stages, {p.ready}, {p.pitch}, block_end - block, {sums}"
-        )
-        if p.blocks == 1:
-            block.items.append(f"{call});")
-            return
-        loop = Block(block, f"for (int part = 0; part < {p.blocks}; ++part)", build.var("part", p.blocks))
-        loop.items += [SYNC, _copy(k, p, f" + part * {p.size}"), "staged();", f"{call}, part != 0);"]
-        block.items.append(loop)
+        ordered = "true" if p.ordered else "false"
+        given = f"stages, {p.ready}, {p.pitch}, block_end - block, {sums}"
+        call = f"linear<{shape}, {p.halves}, {p.size}, {ordered}, {memory}>({given}"
+        own, more = _open_parts(block, p)
+        own.items += [SYNC, _copy(k, p, f" + part * {p.size}"), "staged();"] if p.blocks > 1 and not p.fetched else []
+        own.items.append(f"{call}{more});")
+        own.items += ["fetched.release();"] if p.fetched else []
         return
     if not p.matrices[0].by_columns:
         block.items.append(f"linear_plain<{shape}, {memory}>(stages, {given}, {sums});")
@@ -285,6 +321,15 @@ def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: s
             f"linear_columns<{storage}, {tokens}, {columns}>({_start(k, m, k.body)} + block, {m.inner}, {given}, "
             f"{target}, {partial});"
         )
+
+
+def _open_parts(block: Block, p: Pass) -> tuple[Block, str]:
+    """The loop over the parts of inputs, if they come in several, and what says of a product that it is not the first."""
+    if p.blocks == 1:
+        return block, ""
+    loop = Block(block, f"for (int part = 0; part < {p.blocks}; ++part)", build.var("part", p.blocks))
+    block.items.append(loop)
+    return loop, ", part != 0"
 
 
 def _start(k: KernelWriter, matrix: Matrix, block: Block) -> str:
@@ -307,14 +352,26 @@ def _stream(k: KernelWriter, passes: list[Pass], columns: int) -> list[str]:
         storage = CUDA.storage[p.matrices[0].dtype]
         pitch = p.matrices[0].column
         size = bare(k.writer.value(k.writer.memory.lower(p.contraction.var.args[0]), root))
-        home = loop
-        if p.blocks > 1:
-            home = Block(loop, f"for (int part = 0; part < {p.blocks}; ++part)", build.var("part", p.blocks))
-            loop.items.append(home)
+        home, _ = _open_parts(loop, p)
         for m in p.matrices:
             start = f"{_start(k, m, root)} + block * {pitch}"
             start = f"{start} + part * {p.size}" if p.blocks > 1 else start
             length = p.size if p.blocks > 1 else size
             home.items.append(f"producer.rows<{storage}>({start}, {pitch}, {length}, block_end - block);")
+    root.items.append(loop)
+    return list(root.lines(1))
+
+
+def _fetch(k: KernelWriter, passes: list[Pass], columns: int) -> list[str]:
+    """The fetcher's function: the same blocks, the same order of parts."""
+    root = Block(None)
+    root.items.append("if (!fetcher.begin()) return;")
+    loop = _open_block(k, root, columns, build.var("block", k.axes[-1].variable.args[0]))
+    for p in passes:
+        storage, size = CUDA.storage[p.matrices[0].dtype], maximum(p.contraction.var.args[0])
+        home, _ = _open_parts(loop, p)
+        start = f"{k.reached(p.source)} + task.spans[{2 * k.slot_of(p.source)}]"
+        start = f"{start} + part * {p.size}" if p.blocks > 1 else start
+        home.items.append(f"fetcher.rows<{storage}>({start}, {size}, {most(k.axes[:-1])}, {p.size}, {p.pitch});")
     root.items.append(loop)
     return list(root.lines(1))

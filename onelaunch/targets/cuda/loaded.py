@@ -15,7 +15,6 @@ from onelaunch.targets.cuda import device
 from onelaunch.targets.cuda.binary import Binary
 from onelaunch.targets.cuda.dataflow import Dataflow
 from onelaunch.targets.cuda.emit import ENTRY
-from onelaunch.targets.cuda.emit import STAGE_BYTES
 from onelaunch.targets.cuda.emit import Source
 from onelaunch.targets.cuda.records import Control
 from onelaunch.targets.cuda.records import Report
@@ -47,7 +46,7 @@ class Loaded:
         """Finds the code and prepares what ``launch`` needs."""
         shape, flow = source.shape, source.flow
         self.workers = len(program.queues)
-        shared = shape.stages * STAGE_BYTES + shape.shared + shape.block_bytes
+        shared = shape.shared_bytes
         self._function = self._binary.function(ENTRY, THREADS, shared)
         self._refuse_too_many()
         fixed, own = self._allocate(program, Tables(program, shape, flow), shape.scratch * self.workers, flow)

@@ -46,7 +46,8 @@ class OpSource(Source):
     def shared_of(self, kernel: int) -> int:
         """Bytes of a block that runs ``kernel`` (op.cuh: work_on_op)."""
         code = self.kernels[kernel]
-        return self.shape.block_bytes + code.shared + (self.shape.stages * STAGE_BYTES if code.stream else 0)
+        slots = self.shape.slots * self.shape.slot_bytes if code.fetch else 0
+        return self.shape.block_bytes + code.shared + slots + (self.shape.stages * STAGE_BYTES if code.stream else 0)
 
     def entries(self) -> str:
         """See ``Source``."""
@@ -57,13 +58,16 @@ class OpSource(Source):
     def _kernel(self, number: int) -> str:
         code = self.kernels[number]
         stream = f"stream_{number}(launch, task, producer);" if code.stream else ""
+        fetch = f"fetch_{number}(launch, task, fetcher);" if code.fetch else ""
         return f"""struct Kernel{number} {{
   static constexpr uint32_t kShared = {code.shared};
+  static constexpr bool kFetches = {"true" if code.fetch else "false"};
   static __device__ __forceinline__ void run(const Launch& launch, const Task& task, const Scratch& scratch,
-                                             Ring& stages) {{
-    run_{number}(launch, task, scratch, stages);
+                                             Ring& stages, Slots& fetched) {{
+    run_{number}(launch, task, scratch, stages, fetched);
   }}
   static __device__ __forceinline__ void stream(const Launch& launch, const Task& task, Source& producer) {{{stream}}}
+  static __device__ __forceinline__ void fetch(const Launch& launch, const Task& task, Fetch& fetcher) {{{fetch}}}
 }};
 """
 

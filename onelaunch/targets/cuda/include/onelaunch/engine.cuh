@@ -1,6 +1,6 @@
-// The walk of one block through its queue, in four roles: eight warps compute, one produces (it streams weights ahead of
+// The walk of one block through its queue, in five roles: eight warps compute, one produces (it streams weights ahead of
 // them through the ring, and task records), one polls (it waits for the tasks' events and approves them in order), one
-// signals (a task that is done and approved).
+// fetches (inputs of approved tasks), one signals (a task that is done and approved).
 //
 // A task whose every input is constant, or has flags (flag.cuh), computes before its events have been reached: its inputs
 // are waited for one by one. It signals only when they have been, so that an event still says all that the check takes
@@ -16,6 +16,7 @@
 #pragma once
 
 #include "event.cuh"
+#include "fetch.cuh"
 #include "ring.cuh"
 #include "scalar.cuh"
 #include "stress.cuh"
@@ -23,8 +24,8 @@
 
 namespace onelaunch {
 
-inline constexpr int kProducer = kWarps, kPoller = kWarps + 1, kSignaller = kWarps + 2;  // numbers of these warps
-inline constexpr int kBlock = (kWarps + 4) * kLanes;  // one warp more does nothing: registers are given to four at once
+inline constexpr int kProducer = kWarps, kPoller = kWarps + 1, kSignaller = kWarps + 2, kFetcher = kWarps + 3;  // warps
+inline constexpr int kBlock = (kWarps + 4) * kLanes;
 
 // Registers of a thread: of 168 at the start, those that do not compute give most away.
 inline constexpr int kComputing = 208, kOthers = 88;
@@ -34,10 +35,11 @@ template <class Shape>
 struct alignas(16) Block {
   TaskOf<Shape> records[kRecords];
   RingBarriers<Shape::kStages> ring;
+  RingBarriers<Shape::kSlots> fetched;
   Barrier loaded[kRecords];    // the record's copy has arrived
   Barrier approved[kRecords];  // the poller arrives: events have been reached, or `abort_at` says otherwise
   Barrier done[kRecords];      // the computing threads (one for all) have written the task's results
-  Barrier finished[kRecords];  // nobody reads the record any more: the poller and the signaller
+  Barrier finished[kRecords];  // nobody reads the record any more: the poller, the signaller and the fetcher
   Exchange exchange;
   Fault fault;
   uint32_t faulty;  // position of the task that found the fault: others may still be leaving the task before it
@@ -96,24 +98,25 @@ __device__ __forceinline__ void decide(Block<Shape>& block, uint32_t t, uint32_t
 }
 
 template <class Kernels, class Shape>
-__device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Shape>& block, char* ring, char* shared,
-                                        uint32_t tasks) {
+__device__ __forceinline__ void compute(const LaunchOf<Shape>& launch, Block<Shape>& block, char* ring, char* slots,
+                                        char* shared, uint32_t tasks) {
   const bool leads = thread_of_block() == 0, stamping = launch.stamps != nullptr && leads;
   Scratch scratch = {shared, launch.scratch + uint64_t(blockIdx.x) * Shape::kScratch, &block.exchange, &block.fault,
                      &block.faulty, nullptr, 0, stamping ? &block.began : nullptr, &block.computed,
                      {abort_of(block), 0, flag_of(block)}};
   Stages<Shape::kStages> stages = {ring, &block.ring, abort_of(block), lane_of_warp() == 0};
+  Stages<Shape::kSlots, Shape::kSlotBytes> fetched = {slots, &block.fetched, abort_of(block), lane_of_warp() == 0};
   if (leads) decide(block, 0, tasks);
   sync_block();
   for (uint32_t t = 0; block.go_on[t % 2]; ++t) {
     wait(block.loaded[t % kRecords], t / kRecords % 2);  // at once, but this thread has not looked yet
     const TaskOf<Shape>& task = block.records[t % kRecords];
     scratch.approved = &block.approved[t % kRecords], scratch.approval = t / kRecords % 2;
-    scratch.patience.task = stages.task = t;
+    scratch.patience.task = stages.task = fetched.task = t;
     scratch.shared = shared + opaque_zero();
     if (stamping) launch.stamps[task.number].arrived = block.began = now();
     jitter();
-    Kernels::run(launch, task, scratch, stages);
+    Kernels::run(launch, task, scratch, stages, fetched);
     jitter();
     if (leads) decide(block, t + 1, tasks);
     sync_block();
@@ -183,6 +186,20 @@ __device__ __forceinline__ void produce(const LaunchOf<Shape>& launch, Block<Sha
     wait(block.loaded[t % kRecords], t / kRecords % 2);
 }
 
+template <class Kernels, class Shape>
+__device__ __forceinline__ void fetch(const LaunchOf<Shape>& launch, Block<Shape>& block, char* slots, uint32_t tasks) {
+  Fetcher<Shape::kSlots, Shape::kSlotBytes> fetcher = {slots, &block.fetched, block.approved, abort_of(block)};
+  for (uint32_t t = 0; t < tasks && !fetcher.stopped; ++t) {
+    const uint32_t slot = t % kRecords;
+    if (!__all_sync(~0u, wait_unless_aborted(block, block.loaded[slot], t / kRecords % 2, t))) break;
+    fetcher.task = t;
+    Kernels::fetch(launch, block.records[slot], fetcher);
+    __syncwarp();  // before the record goes, no lane needs it
+    if (lane_of_warp() == 0) arrive(block.finished[slot]);
+  }
+  fetcher.drain();
+}
+
 // Waits for the events of one task, a lane a wait; false: it will not run.
 template <class Shape>
 __device__ __forceinline__ bool poll(const LaunchOf<Shape>& launch, Block<Shape>& block, const TaskOf<Shape>& task,
@@ -233,11 +250,12 @@ __device__ __forceinline__ void approve(const LaunchOf<Shape>& launch, Block<Sha
 template <class Shape>
 __device__ __forceinline__ void prepare(const LaunchOf<Shape>& launch, Block<Shape>& block) {
   block.ring.init_all();
+  block.fetched.init_all();
   for (int i = 0; i < kRecords; ++i) {
     init(block.loaded[i], 1);
     init(block.approved[i], 1);
     init(block.done[i], 1);
-    init(block.finished[i], 2);
+    init(block.finished[i], 3);
   }
   fence_init();
   block.epoch = load_relaxed(&launch.control->epoch);
@@ -284,7 +302,8 @@ __device__ inline void leave(const LaunchOf<Shape>& launch, Block<Shape>& block)
 template <class Kernels, class Shape>
 __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
   char* const ring = shared_memory();
-  char* const shared = ring + Shape::kStages * kStageBytes;
+  char* const slots = ring + Shape::kStages * kStageBytes;
+  char* const shared = slots + Shape::kSlots * Shape::kSlotBytes;
   Block<Shape>& block = *reinterpret_cast<Block<Shape>*>(shared + Shape::kShared);
   const uint32_t first = launch.queues[blockIdx.x], tasks = launch.queues[blockIdx.x + 1] - first;
   if (threadIdx.x == 0) prepare(launch, block);
@@ -292,12 +311,13 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
   const int warp = warp_of_block();
   if (warp < kWarps) {
     take_registers<kComputing>();
-    compute<Kernels>(launch, block, ring, shared, tasks);
+    compute<Kernels>(launch, block, ring, slots, shared, tasks);
   } else {
     give_registers<kOthers>();
     if (warp == kProducer) produce<Kernels>(launch, block, ring, first, tasks);
     if (warp == kPoller) approve(launch, block, tasks);
     if (warp == kSignaller) announce(launch, block, tasks);
+    if (warp == kFetcher) fetch<Kernels>(launch, block, slots, tasks);
   }
   __syncthreads();
   leave(launch, block);
@@ -306,7 +326,7 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
 // What the host must give a launch; the generated source has it checked when it is loaded.
 template <class Shape>
 __device__ constexpr uint32_t shared_bytes() {
-  return Shape::kStages * kStageBytes + Shape::kShared + sizeof(Block<Shape>);
+  return Shape::kStages * kStageBytes + Shape::kSlots * Shape::kSlotBytes + Shape::kShared + sizeof(Block<Shape>);
 }
 
 }  // namespace onelaunch

@@ -27,12 +27,6 @@ struct Halves {
 
 inline constexpr int kHalfUnit = 4 * kVector, kUnit = 2 * kHalfUnit;  // elements of a row that a warp takes at once
 
-// Whether the inputs of a product are Ordered (linear.py follows the same rule).
-template <class W>
-__device__ constexpr bool is_ordered(int tokens, int halves, int size) {
-  return tokens <= 4 && halves == 1 && size % kUnit == 0;
-}
-
 // Inputs in the order in which tensor cores take them (linear.cuh): in each unit, two elements of its first half are
 // followed by the two in the same place of its second half. Rows begin at multiples of a unit.
 template <class W>

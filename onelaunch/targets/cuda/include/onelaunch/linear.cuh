@@ -1,10 +1,10 @@
 // Products with matrices in the layout [out, in], streamed through the ring: out[t][n] = sum over k of x[t][k] w[n][k].
 //
-// A stage holds a chunk of 8 rows. `kAlong` computing warps share it: warp i of them takes 64 elements of every
-// 64 * kAlong, of all 8 rows, in which lane 4 r + q holds 16 of row r. What they hold in the end are parts of the same
-// sums, which the epilogue adds in order: nothing depends on timing. With few tokens all 8 warps share every stage, which
+// A stage holds a chunk of 8 rows, or several such groups. `kAlong` computing warps share it: warp i of them takes 64
+// elements of every 64 * kAlong, of all 8 rows of a group, in which lane 4 r + q holds 16 of row r. What they hold in the end are parts of the same
+// sums, which the epilogue adds in order: nothing depends on timing. With few tokens all 8 warps share every group, which
 // is then eaten at once however few there are; with many, their parts would take too much memory, and teams of fewer
-// warps take stages in turn.
+// warps take the groups of a stage, or, where it has one alone, take stages in turn.
 //
 // Rows lie in a stage as they do in memory, so the same elements of two rows lie in the same banks. Lanes of odd rows
 // therefore read the two halves of a unit in the other order. Up to 8 tokens, half of the tensor cores' 16 rows are free:
@@ -18,8 +18,14 @@
 
 namespace onelaunch {
 
-// Warps that share a stage.
-__device__ constexpr int warps_along(int tokens) { return tokens <= 4 ? 8 : tokens <= 8 ? 4 : tokens <= 16 ? 2 : 1; }
+// Whether teams take the groups of every stage; there are as many teams as groups, or more.
+__device__ constexpr bool shares_stages(int tokens, int groups) { return tokens > 8 && groups > 1; }
+
+// Warps of a team (linear.py follows the same rule).
+__device__ constexpr int warps_along(int tokens, int groups) {
+  if (shares_stages(tokens, groups)) return groups == 2 ? 4 : 2;
+  return tokens <= 4 ? 8 : tokens <= 8 ? 4 : tokens <= 16 ? 2 : 1;
+}
 
 namespace detail {
 
@@ -160,17 +166,19 @@ struct PlainSums {
 
 // Columns [0, columns) of every matrix; `columns` <= kColumns. sums[matrix][warp of kAlong][token][column]: the warps'
 // parts, in addition to what is there if `more`. x has rows `x_pitch` apart and is of the type of the weights, Ordered
-// where is_ordered() says so, or Halves of it (`kHalves` 2). All computing warps call it; a barrier must follow before the result is read, and one must precede it
-// after the last result was read.
+// if `kOrdered`, or Halves of it (`kHalves` 2). All computing warps call it; a barrier must follow before the result is
+// read, and one must precede it after the last result was read.
 //
 // A warp needs the same part of x for all rows of weights: it stays in registers if they hold it.
-template <class W, int kTokens, int kMatrices, int kColumns, int kHalves, int kSize, class Memory, int kStages>
+template <class W, int kTokens, int kMatrices, int kColumns, int kHalves, int kSize, bool kOrdered, class Memory,
+          int kStages>
 __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int x_pitch, int columns, float* sums,
                                        bool more = false) {
-  constexpr bool kOrdered = is_ordered<W>(kTokens, kHalves, kSize);
   using Part = detail::Inputs<W, kTokens, kHalves, kOrdered>;
   constexpr Cut<W> cut(kSize);
-  constexpr int kAlong = warps_along(kTokens), kTeams = kWarps / kAlong, kStep = kAlong * kUnit;
+  constexpr int kGroups = cut.rows / kGroup, kAlong = warps_along(kTokens, kGroups), kTeams = kWarps / kAlong;
+  constexpr bool kShares = shares_stages(kTokens, kGroups);
+  constexpr int kStep = kAlong * kUnit;
   constexpr int kUnits = (cut.chunk + kStep - 1) / kStep;  // of a warp, in a chunk
   constexpr int kHeld = Part::kWords <= 16 ? 4 : Part::kWords <= 32 ? 2 : 1;  // so many go to registers at once
   constexpr int kBatch = kUnits < kHeld ? kUnits : kHeld;
@@ -206,8 +214,9 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
 #pragma unroll 1
   for (int m = 0; m < kMatrices; ++m) {
 #pragma unroll 1
-    for (int column = 0; column < columns; column += kRowsOfStage) {
-      const bool mine = turn == team;
+    for (int column = 0; column < columns; column += cut.rows) {
+      const int begin = column + (kShares ? team * kGroup : 0), end = columns - column < cut.rows ? columns : column + cut.rows;
+      const bool mine = kShares ? begin < end : turn == team;
       turn = turn + 1 == kTeams ? 0 : turn + 1;
       if (!mine) {
 #pragma unroll 1
@@ -217,46 +226,50 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
         }
         continue;
       }
-      detail::Sums<W, Part, kTokens, kHalves> found;
-      found.clear();
-      const auto add = [&](int c) {
-        const W* const rows = Shared::place(reinterpret_cast<const W*>(stages.wait())) + row * cut.chunk + first;
-        const auto multiply = [&](int batch) {  // all loads before all products
-          Raw<W> weights[kBatch][2];
-#pragma unroll
-          for (int i = 0; i < kBatch; ++i)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              const int at = half == 0 ? swapped : kHalfUnit - swapped;
-              if (batch + i < kUnits)
-                weights[i][half].load_if(rows + at + (batch + i) * kStep, inside(c, batch + i, at));
-            }
-          if constexpr (!kResident) {
+#pragma unroll 1
+      for (int group = begin; group < end; group += kShares ? kTeams * kGroup : kGroup) {
+        detail::Sums<W, Part, kTokens, kHalves> found;
+        found.clear();
+        const auto add = [&](int c) {
+          const W* const stage = Shared::place(reinterpret_cast<const W*>(stages.wait()));
+          const W* const rows = stage + (group - column + row) * cut.chunk + first;
+          const auto multiply = [&](int batch) {  // all loads before all products
+            Raw<W> weights[kBatch][2];
 #pragma unroll
             for (int i = 0; i < kBatch; ++i)
-              if (batch + i < kUnits) take(own[0][i], c, batch + i);
-          }
-          if (batch + kBatch >= kUnits) stages.release();
 #pragma unroll
-          for (int i = 0; i < kBatch; ++i)
-            if (batch + i < kUnits) found.add(weights[i], own[kResident ? c : 0][kResident ? batch + i : i]);
+              for (int half = 0; half < 2; ++half) {
+                const int at = half == 0 ? swapped : kHalfUnit - swapped;
+                if (batch + i < kUnits)
+                  weights[i][half].load_if(rows + at + (batch + i) * kStep, inside(c, batch + i, at));
+              }
+            if constexpr (!kResident) {
+#pragma unroll
+              for (int i = 0; i < kBatch; ++i)
+                if (batch + i < kUnits) take(own[0][i], c, batch + i);
+            }
+            if (batch + kBatch >= kUnits && (kShares || group + kGroup >= end)) stages.release();
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i)
+              if (batch + i < kUnits) found.add(weights[i], own[kResident ? c : 0][kResident ? batch + i : i]);
+          };
+          if constexpr (kResident) {
+#pragma unroll
+            for (int batch = 0; batch < kUnits; batch += kBatch) multiply(batch);
+          } else {
+#pragma unroll 1
+            for (int batch = 0; batch < kUnits; batch += kBatch) multiply(batch);
+          }
         };
         if constexpr (kResident) {
 #pragma unroll
-          for (int batch = 0; batch < kUnits; batch += kBatch) multiply(batch);
+          for (int c = 0; c < cut.chunks; ++c) add(c);
         } else {
 #pragma unroll 1
-          for (int batch = 0; batch < kUnits; batch += kBatch) multiply(batch);
+          for (int c = 0; c < cut.chunks; ++c) add(c);
         }
-      };
-      if constexpr (kResident) {
-#pragma unroll
-        for (int c = 0; c < cut.chunks; ++c) add(c);
-      } else {
-#pragma unroll 1
-        for (int c = 0; c < cut.chunks; ++c) add(c);
+        found.store(sums + (m * kAlong + along) * kTokens * kColumns + group, kColumns, more);
       }
-      found.store(sums + (m * kAlong + along) * kTokens * kColumns + column, kColumns, more);
     }
   }
 }
@@ -269,16 +282,20 @@ __device__ __forceinline__ void linear_plain(Stages<kStages>& stages, const X* x
 #pragma unroll 1
   for (int m = 0; m < kMatrices; ++m) {
 #pragma unroll 1
-    for (int column = 0; column < columns; column += kRowsOfStage) {
-      detail::PlainSums<W, kTokens> found;
-      found.clear();
+    for (int column = 0; column < columns; column += cut.rows) {
+      const int end = columns - column < cut.rows ? columns : column + cut.rows;
 #pragma unroll 1
-      for (int c = 0; c < cut.chunks; ++c) {
-        const W* const rows = Shared::place(reinterpret_cast<const W*>(stages.wait()));
-        found.add(rows, cut.chunk, x + c * cut.chunk, x_pitch, cut.length(c, size));
-        stages.release();
+      for (int group = column; group < end; group += kGroup) {
+        detail::PlainSums<W, kTokens> found;
+        found.clear();
+#pragma unroll 1
+        for (int c = 0; c < cut.chunks; ++c) {
+          const W* const rows = Shared::place(reinterpret_cast<const W*>(stages.wait())) + (group - column) * cut.chunk;
+          found.add(rows, cut.chunk, x + c * cut.chunk, x_pitch, cut.length(c, size));
+          if (group + kGroup >= end) stages.release();
+        }
+        found.store(sums + (m * kWarps + warp_of_block()) * kTokens * kColumns + group, kColumns);
       }
-      found.store(sums + (m * kWarps + warp_of_block()) * kTokens * kColumns + column, kColumns);
     }
   }
 }

@@ -18,35 +18,41 @@ namespace onelaunch {
 inline constexpr int kKeeper = kWarps + 1;  // the number of this warp; the producer's is as ever
 inline constexpr int kOpBlock = (kWarps + 2) * kLanes;
 
-// Approves the block's task when the ops before have ended, unless one of them has given up, and sees it through.
-template <class Shape>
-__device__ __forceinline__ void keep(const LaunchOf<Shape>& launch, Block<Shape>& block) {
-  if (lane_of_warp() != 0) return;
-  wait_for_launches_before();
-  if (load_relaxed(&launch.control->abort) != 0) atomicMin(&block.abort_at, 0u);
-  arrive(block.approved[0]);
-  if (launch.stamps == nullptr) return;
+// Approves the block's task when the ops before have ended, unless one of them has given up, fetches its inputs, and sees
+// it through.
+template <class Kernel, class Shape>
+__device__ __forceinline__ void keep(const LaunchOf<Shape>& launch, Block<Shape>& block, char* slots) {
+  if (lane_of_warp() == 0) {
+    wait_for_launches_before();
+    if (load_relaxed(&launch.control->abort) != 0) atomicMin(&block.abort_at, 0u);
+    arrive(block.approved[0]);
+  }
+  __syncwarp();
+  fetch<Kernel>(launch, block, slots, 1);
+  if (launch.stamps == nullptr || lane_of_warp() != 0) return;
   wait(block.loaded[0], 0);
   if (wait_unless_aborted(block, block.done[0], 0, 0)) launch.stamps[block.records[0].number].signalled = now();
 }
 
-// Memory of a block: itself, then the kernel's own, then the ring, if it streams anything.
+// Memory of a block: itself, then the kernel's own, then slots for inputs, if it fetches any, then the ring, if it streams
+// anything.
 template <class Kernel, class Shape>
 __device__ __forceinline__ void work_on_op(const LaunchOf<Shape>& launch) {
   constexpr uint32_t kAlignment = 128, kBytes = (sizeof(Block<Shape>) + kAlignment - 1) / kAlignment * kAlignment;
   Block<Shape>& block = *reinterpret_cast<Block<Shape>*>(shared_memory());
   char* const shared = shared_memory() + kBytes;
-  char* const ring = shared + Kernel::kShared;
+  char* const slots = shared + Kernel::kShared;
+  char* const ring = slots + (Kernel::kFetches ? Shape::kSlots * Shape::kSlotBytes : 0);
   let_next_launch_begin();
   if (threadIdx.x == 0) prepare(launch, block);
   __syncthreads();
   const int warp = warp_of_block();
   if (warp < kWarps)
-    compute<Kernel>(launch, block, ring, shared, 1);
+    compute<Kernel>(launch, block, ring, slots, shared, 1);
   else if (warp == kProducer)
     produce<Kernel>(launch, block, ring, blockIdx.x, 1);
   else
-    keep(launch, block);
+    keep<Kernel>(launch, block, slots);
   __syncthreads();
   if (launch.last) leave<kOpBlock>(launch, block);
 }

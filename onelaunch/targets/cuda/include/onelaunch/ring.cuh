@@ -13,7 +13,7 @@
 namespace onelaunch {
 
 inline constexpr int kStageBytes = 32768;
-inline constexpr int kRowsOfStage = 8;       // rows of a matrix in one stage: one copy, or 8 lanes issue one each
+inline constexpr int kGroup = 8;             // rows of a matrix that are multiplied together
 inline constexpr int kRecords = 16;          // tasks whose records a block holds: how far its roles may lie apart
 // Bytes on their way, measured on an H200: less starves, more delays everyone else's loads. What is fetched for a task
 // that still waits for its inputs is fetched more slowly: it must not delay just these.
@@ -34,18 +34,21 @@ struct RingBarriers {
   }
 };
 
-// How the rows of a matrix are cut along the contraction, so that kRowsOfStage of them fit a stage.
+// How the rows of a matrix are cut along the contraction, so that a group of them fits a stage; of short rows, several
+// groups do.
 template <class W>
 struct Cut {
-  static constexpr int kMost = kStageBytes / kRowsOfStage / int(sizeof(W));
+  static constexpr int kMost = kStageBytes / kGroup / int(sizeof(W));
   static constexpr int kGrain = 64;  // elements; every chunk but the last is a multiple
-  int chunks, chunk;
+  static constexpr int kGroups = 4;  // at most: a lane issues a row
+  int chunks, chunk, rows;
 
-  __device__ __forceinline__ constexpr explicit Cut(int size) : chunks(0), chunk(0) {
+  __device__ __forceinline__ constexpr explicit Cut(int size) : chunks(0), chunk(0), rows(kGroup) {
     chunks = (size + kMost - 1) / kMost;
     const int even = chunks == 0 ? 0 : (size + chunks - 1) / chunks;
     chunk = (even + kGrain - 1) / kGrain * kGrain;
     chunks = chunk == 0 ? 0 : (size + chunk - 1) / chunk;  // rounding may have made the last one empty
+    if (chunks == 1) rows *= kMost / chunk < kGroups ? kMost / chunk : kGroups;
   }
 
   __device__ __forceinline__ constexpr int length(int number, int size) const {
@@ -55,7 +58,7 @@ struct Cut {
 
 // A consumer's side: one for each computing warp, all of which step through the same items. After an abort its waits are
 // over at once, and what is in the stages means nothing.
-template <int kStages>
+template <int kStages, int kBytes = kStageBytes>
 struct Stages {
   char* memory;
   RingBarriers<kStages>* barriers;
@@ -68,7 +71,7 @@ struct Stages {
   __device__ __forceinline__ const char* wait() const {
     while (!try_wait(barriers->full[stage], parity))
       if (*abort_at <= task) break;
-    return memory + stage * kStageBytes;
+    return memory + stage * kBytes;
   }
 
   // The warp needs it no more.
@@ -95,7 +98,7 @@ struct Producer {
   uint32_t outstanding = 0, in_flight = 0;  // items from there on, and their bytes
   bool stopped = false;
 
-  // Streams rows [0, columns) of a matrix, 8 at a time, chunk by chunk. This loop is one thread's worth of instructions
+  // Streams rows [0, columns) of a matrix, some at a time, chunk by chunk. This loop is one thread's worth of instructions
   // between two items, and has to be short: at full speed there are 1,800 cycles for one of 32 KB. So it works on a copy,
   // which registers hold: a Producer whose address is taken lies in memory.
   template <class W>
@@ -127,8 +130,8 @@ struct Producer {
     const Cut<W> cut(size);
     const bool bulk = is_aligned(from, pitch * int64_t(sizeof(W))) && size % kVector == 0;
     const bool whole = bulk && cut.chunk == size && pitch == size;
-    for (int row = 0; row < columns; row += kRowsOfStage, from += kRowsOfStage * pitch) {
-      const int count = columns - row < kRowsOfStage ? columns - row : kRowsOfStage;
+    for (int row = 0; row < columns; row += cut.rows, from += cut.rows * pitch) {
+      const int count = columns - row < cut.rows ? columns - row : cut.rows;
       for (int c = 0; c < cut.chunks; ++c) {
         const int length = cut.length(c, size);
         const uint32_t bytes = uint32_t(length * count) * uint32_t(sizeof(W));

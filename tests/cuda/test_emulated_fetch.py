@@ -1,0 +1,98 @@
+"""Inputs of products that the copy engine brings (fetch.cuh), emulated: parts, several products, what breaks when it
+does not wait.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from onelaunch.check import check
+from onelaunch.errors import CompilerError
+from onelaunch.graph.dtype import DType
+from onelaunch.program import machine as machines
+from onelaunch.targets.cpu import compiler as cpu_compiler
+from onelaunch.targets.cuda import compiler
+from onelaunch.targets.cuda import dataflow
+from onelaunch.targets.cuda.emit import generate
+from onelaunch.transform import compile_graph
+from tests import programs as P
+from tests.cuda.emulate import Emulated
+from tests.cuda.emulate import EmulatedOps
+from tests.cuda.emulate import Stopped
+from tests.cuda.emulate import aligned
+from tests.transform.graphs import graph_of
+
+
+@pytest.fixture(autouse=True)
+def _compiler():
+    try:
+        cpu_compiler.find()
+    except CompilerError as error:
+        pytest.skip(str(error))
+
+
+def layers(x, first, gate, up, down):
+    h = x @ first.T
+    return x + (torch.nn.functional.silu(h @ gate.T) * (h @ up.T)) @ down.T
+
+
+def step(tokens, dtype=torch.bfloat16):
+    """A program of three products, two of which take what another has stored, and its arguments by name."""
+    torch.manual_seed(0)
+    given = [torch.randn(n).to(dtype) / 8 for n in ((tokens, 32), (128, 32), (64, 128), (64, 128), (32, 64))]
+    machine = dataclasses.replace(machines.cuda(3), staged=64)
+    program = compile_graph(graph_of(layers, *given, weights=(1, 2, 3, 4)), machine, verified=True)
+    check(program)
+    return program, {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}
+
+
+def equal(program, named, emulated, launches=2):
+    want = P.run(program, named)
+    for _ in range(launches):
+        got = P.run(program, named, executable=emulated)
+        for key in want:
+            torch.testing.assert_close(got[key].float(), want[key].float(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most", "parts", "made"),
+    [
+        (1, 34 << 10, 1, Emulated), (3, 700, 2, Emulated), (7, 2 << 10, 2, Emulated), (20, 4 << 10, 2, Emulated),
+        (7, 2 << 10, 2, EmulatedOps),
+    ],
+)  # fmt: skip
+def test_inputs_that_are_fetched(monkeypatch, tokens, most, parts, made):
+    monkeypatch.setattr(dataflow, "SLOT_MOST", most)
+    program, named = step(tokens)
+    kept = {b.name: b.dtype for b in program.buffers if b.name not in named}
+    assert list(kept.values()).count(DType.BF16) >= 2, "inputs of products are kept as the graph has them"
+    assert f"part < {parts}" in generate(program).text() if parts > 1 else "fetcher.rows" in generate(program).text()
+    equal(program, named, made(program))
+
+
+def test_half_precision_is_fetched_too():
+    """(The emulator has no fp16.)"""
+    assert "fetcher.rows<fp16>" in generate(step(4, torch.float16)[0]).text()
+
+
+def test_inputs_that_fit_no_slot_are_read_where_they_lie(monkeypatch):
+    monkeypatch.setattr(dataflow, "SLOT_MOST", 64)
+    program, named = step(2)
+    assert "fetcher.rows" not in generate(program).text()
+    equal(program, named, Emulated(program))
+
+
+def test_events_that_are_not_waited_for_are_noticed():
+    """The inputs change from launch to launch, so what the one before has left is wrong."""
+    wait = "while (!stopped && !try_wait(approved[task % kRecords], task / kRecords % 2)) stopped = *abort_at <= task;"
+    text = (compiler.INCLUDE / "onelaunch" / "fetch.cuh").read_text()
+    assert text.count(wait) == 1
+    program, named = step(3)
+    emulated = Emulated(program, {"fetch.cuh": text.replace(wait, "")})
+    with pytest.raises((Stopped, AssertionError)):
+        for turn in range(6):
+            named["arg0_1"].mul_(-1.5)
+            equal(program, named, emulated, launches=1 + turn % 2)
