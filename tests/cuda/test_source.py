@@ -54,7 +54,7 @@ namespace onelaunch {
 
 struct Shape {
   static constexpr int kOperands = 4, kVars = 2, kSymbols = 1;
-  static constexpr int kSpans = 1;
+  static constexpr int kSpans = 1, kSlots = 1, kSlotBytes = 0;
   static constexpr int kBuffers = 4, kStages = 6, kShared = 1664;
   static constexpr uint64_t kScratch = 0;
 };
@@ -62,6 +62,8 @@ using Launch = LaunchOf<Shape>;
 using Task = TaskOf<Shape>;
 using Ring = Stages<Shape::kStages>;
 using Source = Producer<Shape::kStages>;
+using Slots = Stages<Shape::kSlots, Shape::kSlotBytes>;
+using Fetch = Fetcher<Shape::kSlots, Shape::kSlotBytes>;
 static_assert(sizeof(Task) == 128, "records.py packs this layout");
 static_assert(sizeof(Launch) == 144, "records.py packs this layout");
 static_assert(sizeof(Block<Shape>) <= 4096, "shared memory holds it");
@@ -71,11 +73,11 @@ __device__ __forceinline__ void stream_0(const Launch& launch, const Task& task,
   const int64_t low1 = task.tile[2];
   const int64_t high1 = task.tile[3];
   if (const int64_t block = low1, block_end = high1; block < block_end) {
-    producer.rows<float>(w + block * 72, 72, 72, block_end - block);
+    producer.rows<float, 1>(w + block * 72, 72, 72, block_end - block);
   }
 }
 
-__device__ __forceinline__ void run_0(const Launch& launch, const Task& task, const Scratch& scratch, Ring& stages) {
+__device__ __forceinline__ void run_0(const Launch& launch, const Task& task, const Scratch& scratch, Ring& stages, Slots& fetched) {
   const auto x = operand<const float>(launch, task, 0);
   const auto g = operand<const float>(launch, task, 1);
   const auto y = operand<float>(launch, task, 3);
@@ -131,14 +133,18 @@ __device__ __forceinline__ void run_0(const Launch& launch, const Task& task, co
 
 struct Kernels {
   static __device__ __forceinline__ void run(const Launch& launch, const Task& task, const Scratch& scratch,
-                                             Ring& stages) {
+                                             Ring& stages, Slots& fetched) {
     switch (task.kernel) {
-      case 0: return run_0(launch, task, scratch, stages);
+      case 0: return run_0(launch, task, scratch, stages, fetched);
     }
   }
   static __device__ __forceinline__ void stream(const Launch& launch, const Task& task, Source& producer) {
     switch (task.kernel) {
       case 0: return stream_0(launch, task, producer);
+    }
+  }
+  static __device__ __forceinline__ void fetch(const Launch& launch, const Task& task, Fetch& fetcher) {
+    switch (task.kernel) {
     }
   }
 };

@@ -34,7 +34,7 @@ DIRECT_MOST = 2048  # values with flags that a task may read without staging: ea
 VECTOR = 4  # words of a vector
 CHUNK = 8  # values that a lane multiplies at once, and the copy engine brings at least
 UNIT, ROW_SHIFT = 64, 32  # elements (inputs.cuh: kUnit)
-SLOT_MOST, PART_MOST = 34 * 1024, 2048  # bytes and elements of a part of inputs that are fetched
+SLOT_MOST, PART_MOST = 36 * 1024, 2048  # bytes and elements of a part of inputs that are fetched
 TOKENS_MOST = 64  # whose sums the computing warps' registers hold
 GRAIN = 32  # words: each buffer of values with flags begins at a cache line
 

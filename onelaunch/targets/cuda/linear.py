@@ -42,7 +42,7 @@ INPUTS_MOST = 72 * 1024  # bytes of inputs in shared memory, where they can come
 TOKENS_ORDERED = 4  # up to which inputs are put in the order of tensor cores
 COLUMNS = 256  # of a block, with few tokens
 SUMS_MOST = 24 * 1024  # bytes of the accumulators of a block, if that leaves at least one group; twice for many tokens
-STAGE_BYTES, GROUPS_MOST = 32768, 4  # ring.cuh
+STAGE_BYTES = 32768  # ring.cuh
 TOKENS_TOGETHER = 8  # linear.cuh: kTogether
 
 
@@ -96,10 +96,7 @@ def write_linear(k: KernelWriter) -> None:
     start = k.shared
     k.house(_passing(k, [c for g in grouped.values() for _, c, _ in g]))
     passed, k.shared = k.shared, start
-    sums = [
-        _reserve_sums(k, tokens, columns, first, group, _takers(p, tokens))
-        for p, group in zip(passes, grouped.values(), strict=True)
-    ]
+    sums = [_reserve_sums(k, p, tokens, columns, first) for p in passes]
     k.shared = max(k.shared, passed)
     if k.body.items:
         k.body.items.append(SYNC)
@@ -140,22 +137,25 @@ def _padded(tokens: int, by_columns: bool) -> int:
 def _takers(a: Pass, tokens: int) -> int:
     """Parts that the sums of a pass are made of: warps that share one, or threads that own one alone."""
     if a.halves:
-        return _along(tokens, _groups(a))
+        return _along(tokens, _groups(a, tokens))
     return 1 if a.matrices[0].by_columns else WARPS
 
 
 def _along(tokens: int, groups: int) -> int:
     """linear.cuh's warps_along: warps whose parts make a sum."""
-    if tokens > TOKENS_TOGETHER and groups > 1:
-        return 4 if groups == 2 else 2
-    return 8 if tokens <= 4 else 4 if tokens <= 8 else 2 if tokens <= 16 else 1
+    return 8 if tokens <= 4 else 4 if tokens <= TOKENS_TOGETHER or groups > 1 else 2 if tokens <= 16 else 1
 
 
-def _groups(a: Pass) -> int:
+def _groups_most(tokens: int) -> int:
+    """linear.cuh's groups_most: groups of rows that a stage may hold."""
+    return 1 if tokens <= TOKENS_TOGETHER else 4
+
+
+def _groups(a: Pass, tokens: int) -> int:
     """ring.cuh's Cut: groups of rows in a stage."""
     most = STAGE_BYTES // ROWS // a.matrices[0].dtype.itemsize
     chunk = -(-a.size // UNIT) * UNIT
-    return 1 if chunk > most else min(most // chunk, GROUPS_MOST)
+    return 1 if chunk > most else min(most // chunk, _groups_most(tokens))
 
 
 def _columns(k: KernelWriter, tokens: int, passes: list[Pass], by_columns: bool) -> int:
@@ -165,26 +165,31 @@ def _columns(k: KernelWriter, tokens: int, passes: list[Pass], by_columns: bool)
     each = 4 * tokens * sum(_takers(p, tokens) * len(p.matrices) for p in passes)
     room = (SUMS_MOST if tokens <= TOKENS_TOGETHER else 2 * SUMS_MOST) // each
     most = max(min(COLUMNS // ROWS, room // ROWS), 1)
-    groups = min(-(-k.axes[-1].most // ROWS), most)
+    groups = -(-k.axes[-1].most // ROWS)
+    groups = -(-groups // -(-groups // most))  # blocks of nearly equal size
     if by_columns:
         groups = 1 << (groups - 1).bit_length()
         groups = groups if groups <= most else groups // 2
     return groups * ROWS
 
 
-def _reserve_sums(
-    k: KernelWriter, tokens: int, columns: int, first: Expr, group: list[tuple[int, Contraction, Matrix]], parts: int
-) -> str:
+def _pitch(p: Pass, tokens: int, columns: int) -> int:
+    """From one token's sums to the next: lanes that hold the same columns of several tokens store them at once."""
+    return -(-(columns - 8) // 16) * 16 + 8 if p.halves and tokens > 1 else columns
+
+
+def _reserve_sums(k: KernelWriter, p: Pass, tokens: int, columns: int, first: Expr) -> str:
     """Sums of a pass, each of so many parts; their C++ name."""
-    rows = _padded(tokens, group[0][2].by_columns)
-    size = len(group) * parts * rows * columns
-    name = f"@sums{group[0][0]}"
+    parts, rows = _takers(p, tokens), _padded(tokens, p.matrices[0].by_columns)
+    pitch = _pitch(p, tokens, columns)
+    size = len(p.numbers) * parts * rows * pitch
+    name = f"@sums{p.numbers[0]}"
     pointer = k.reserve(name, size, (build.const(size),), (build.const(1),))
-    for place, (number, _, _) in enumerate(group):
+    for place, number in enumerate(p.numbers):
         total: Expr | None = None
         for part in range(parts):
-            start = (place * parts + part) * rows * columns
-            row = build.add(build.mul(offset(k.axes[:-1]), build.const(columns)), build.const(start))
+            start = (place * parts + part) * rows * pitch
+            row = build.add(build.mul(offset(k.axes[:-1]), build.const(pitch)), build.const(start))
             address = build.add(row, build.sub(k.axes[-1].variable, first))
             own = Expr.make(Op.LOAD, (address,), name, DType.F32)
             total = own if total is None else build.add(total, own)
@@ -302,9 +307,9 @@ def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: s
     given = f"{p.ready}, {p.pitch}, {size}, block_end - block"
     memory, shape = "Shared" if p.shared else "Global", f"{storage}, {tokens}, {len(p.matrices)}, {columns}"
     if p.halves:
-        ordered = "true" if p.ordered else "false"
+        shape = f"{storage}, {tokens}, {len(p.matrices)}, {_pitch(p, tokens, columns)}, {p.halves}, {p.size}"
         given = f"stages, {p.ready}, {p.pitch}, block_end - block, {sums}"
-        call = f"linear<{shape}, {p.halves}, {p.size}, {ordered}, {memory}>({given}"
+        call = f"linear<{shape}, {'true' if p.ordered else 'false'}, {memory}>({given}"
         own, more = _open_parts(block, p)
         own.items += [SYNC, _copy(k, p, f" + part * {p.size}"), "staged();"] if p.blocks > 1 and not p.fetched else []
         own.items.append(f"{call}{more});")
@@ -342,6 +347,7 @@ def _start(k: KernelWriter, matrix: Matrix, block: Block) -> str:
 def _stream(k: KernelWriter, passes: list[Pass], columns: int) -> list[str]:
     """The producer's function: the same blocks, the same order of matrices."""
     root = Block(None)
+    groups = _groups_most(most(k.axes[:-1]))
     every = list(itertools.chain.from_iterable(p.matrices for p in passes))
     constant = all(k.writer.memory.places[m.name].number in k.constant and not loads(m.base) for m in every)
     if not constant:
@@ -357,7 +363,7 @@ def _stream(k: KernelWriter, passes: list[Pass], columns: int) -> list[str]:
             start = f"{_start(k, m, root)} + block * {pitch}"
             start = f"{start} + part * {p.size}" if p.blocks > 1 else start
             length = p.size if p.blocks > 1 else size
-            home.items.append(f"producer.rows<{storage}>({start}, {pitch}, {length}, block_end - block);")
+            home.items.append(f"producer.rows<{storage}, {groups}>({start}, {pitch}, {length}, block_end - block);")
     root.items.append(loop)
     return list(root.lines(1))
 

@@ -48,6 +48,10 @@ inline void wait(Barrier& barrier, uint32_t parity) {
   while (!try_wait(barrier, parity)) {
   }
 }
+inline bool elect_lane() {
+  emulator::yield();
+  return emulator::world.current->thread.x % 32 == 0;
+}
 inline void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier& barrier) {
   if ((uint64_t(to) | uint64_t(from) | bytes) % 16) std::fprintf(stderr, "a copy that is not aligned\n"), std::abort();
   emulator::world.copies.push_back({to, from, bytes, &barrier});

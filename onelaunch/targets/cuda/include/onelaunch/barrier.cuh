@@ -89,6 +89,14 @@ __device__ __forceinline__ void wait(Barrier& barrier, uint32_t parity) {
   }
 }
 
+// True for one lane of the warp, all of which call it. What it guards, the compiler knows to be one thread's: copies can then
+// follow each other at once, where a lane's number would make a loop over the lanes of each.
+__device__ __forceinline__ bool elect_lane() {
+  uint32_t elected;
+  asm volatile("{ .reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p; }" : "=r"(elected));
+  return elected;
+}
+
 // Copies `bytes` (a multiple of 16, both addresses aligned to 16) from global to shared memory.
 __device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier& barrier) {
   asm volatile(

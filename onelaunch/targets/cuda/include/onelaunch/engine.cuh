@@ -49,6 +49,12 @@ struct alignas(16) Block {
   uint32_t computed;  // position of the task that had all it waits for, last
 };
 
+// Whether any kernel of the program has inputs that are fetched; the fetcher has nothing to do in others.
+template <class Shape>
+__device__ constexpr bool fetches() {
+  return Shape::kSlotBytes != 0;
+}
+
 template <class Shape>
 __device__ __forceinline__ const volatile uint32_t* abort_of(Block<Shape>& block) {
   return &block.abort_at;
@@ -159,7 +165,7 @@ __device__ __forceinline__ void produce(const LaunchOf<Shape>& launch, Block<Sha
   uint32_t asked = 0;  // records
   const auto ask = [&]() {
     Barrier& loaded = block.loaded[asked % kRecords];
-    if (lane_of_warp() == 0) {
+    if (elect_lane()) {
       arrive_expecting(loaded, sizeof(Task));
       copy_bulk(&block.records[asked % kRecords], records + uint64_t(asked) * sizeof(Task), sizeof(Task), loaded);
     }
@@ -255,7 +261,7 @@ __device__ __forceinline__ void prepare(const LaunchOf<Shape>& launch, Block<Sha
     init(block.loaded[i], 1);
     init(block.approved[i], 1);
     init(block.done[i], 1);
-    init(block.finished[i], 3);
+    init(block.finished[i], fetches<Shape>() ? 3 : 2);
   }
   fence_init();
   block.epoch = load_relaxed(&launch.control->epoch);
@@ -317,7 +323,7 @@ __device__ __forceinline__ void work(const LaunchOf<Shape>& launch) {
     if (warp == kProducer) produce<Kernels>(launch, block, ring, first, tasks);
     if (warp == kPoller) approve(launch, block, tasks);
     if (warp == kSignaller) announce(launch, block, tasks);
-    if (warp == kFetcher) fetch<Kernels>(launch, block, slots, tasks);
+    if (fetches<Shape>() && warp == kFetcher) fetch<Kernels>(launch, block, slots, tasks);
   }
   __syncthreads();
   leave(launch, block);

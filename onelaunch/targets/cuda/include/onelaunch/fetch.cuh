@@ -36,12 +36,13 @@ struct Fetcher {
     while (!__all_sync(~0u, try_wait(barriers->empty[slot], parity ^ 1))) stopped |= *abort_at <= task;
     stopped = __any_sync(~0u, stopped);
     if (stopped) return;
-    const uint32_t bytes = uint32_t(length) * uint32_t(sizeof(W));
-    if (lane_of_warp() == 0) arrive_expecting(barriers->full[slot], bytes * count);
-    __syncwarp();
-    W* const to = reinterpret_cast<W*>(memory + slot * kBytes);
-    for (int row = lane_of_warp(); row < count; row += kLanes)
-      copy_bulk(to + row * to_pitch, from + row * pitch, bytes, barriers->full[slot]);
+    if (elect_lane()) {
+      const uint32_t bytes = uint32_t(length) * uint32_t(sizeof(W));
+      arrive_expecting(barriers->full[slot], bytes * count);
+      W* const to = reinterpret_cast<W*>(memory + slot * kBytes);
+      for (int row = 0; row < count; ++row)
+        copy_bulk(to + row * to_pitch, from + row * pitch, bytes, barriers->full[slot]);
+    }
     const bool last = slot + 1 == kSlots;
     slot = last ? 0 : slot + 1;
     parity ^= last;

@@ -18,13 +18,10 @@
 
 namespace onelaunch {
 
-// Whether teams take the groups of every stage; there are as many teams as groups, or more.
-__device__ constexpr bool shares_stages(int tokens, int groups) { return tokens > 8 && groups > 1; }
-
-// Warps of a team (linear.py follows the same rule).
+// Groups of rows that a stage may hold, and warps of a team (linear.py follows the same rules).
+__device__ constexpr int groups_most(int tokens) { return tokens <= 8 ? 1 : 4; }
 __device__ constexpr int warps_along(int tokens, int groups) {
-  if (shares_stages(tokens, groups)) return groups == 2 ? 4 : 2;
-  return tokens <= 4 ? 8 : tokens <= 8 ? 4 : tokens <= 16 ? 2 : 1;
+  return tokens <= 4 ? 8 : tokens <= 8 || groups > 1 ? 4 : tokens <= 16 ? 2 : 1;
 }
 
 namespace detail {
@@ -98,16 +95,24 @@ struct Sums {
       }
   }
 
+  struct alignas(8) Pair {
+    float low, high;
+  };
+
   // to[token][row], tokens `pitch` apart, in addition to what is there if `more`.
   __device__ __forceinline__ void store(float* to, int pitch, bool more) const {
     const int token = lane_of_warp() / 4, row = lane_of_warp() % 4 * 2;
 #pragma unroll
     for (int tile = 0; tile < Part::kTiles; ++tile)
 #pragma unroll
-      for (int i = 0; i < (Part::kTogether ? 2 : 4); ++i) {
-        const int t = tile * 16 + token + i / 2 * 8;
-        const float sum = Part::kTogether ? total(0, tile, 3 * i) + total(2, tile, 2 - i) : total(0, tile, i);
-        if (t < kTokens) to[t * pitch + row + i % 2] = more ? to[t * pitch + row + i % 2] + sum : sum;
+      for (int i = 0; i < (Part::kTogether ? 1 : 2); ++i) {
+        const int t = tile * 16 + token + i * 8;
+        if (t >= kTokens) continue;
+        Pair& pair = *reinterpret_cast<Pair*>(to + t * pitch + row);
+        const Pair sum = Part::kTogether ? Pair{total(0, tile, 0) + total(2, tile, 2), total(0, tile, 3) + total(2, tile, 1)}
+                                         : Pair{total(0, tile, 2 * i), total(0, tile, 2 * i + 1)};
+        const Pair old = more ? pair : Pair{0.0f, 0.0f};
+        pair = {old.low + sum.low, old.high + sum.high};
       }
   }
 
@@ -164,20 +169,19 @@ struct PlainSums {
 
 }  // namespace detail
 
-// Columns [0, columns) of every matrix; `columns` <= kColumns. sums[matrix][warp of kAlong][token][column]: the warps'
-// parts, in addition to what is there if `more`. x has rows `x_pitch` apart and is of the type of the weights, Ordered
+// Columns [0, columns) of every matrix. sums[matrix][warp of kAlong][token][column], tokens `kPitch` apart: the warps' parts,
+// in addition to what is there if `more`. x has rows `x_pitch` apart and is of the type of the weights, Ordered
 // if `kOrdered`, or Halves of it (`kHalves` 2). All computing warps call it; a barrier must follow before the result is
 // read, and one must precede it after the last result was read.
 //
 // A warp needs the same part of x for all rows of weights: it stays in registers if they hold it.
-template <class W, int kTokens, int kMatrices, int kColumns, int kHalves, int kSize, bool kOrdered, class Memory,
-          int kStages>
+template <class W, int kTokens, int kMatrices, int kPitch, int kHalves, int kSize, bool kOrdered, class Memory, int kStages>
 __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int x_pitch, int columns, float* sums,
                                        bool more = false) {
   using Part = detail::Inputs<W, kTokens, kHalves, kOrdered>;
-  constexpr Cut<W> cut(kSize);
+  constexpr Cut<W, groups_most(kTokens)> cut(kSize);
   constexpr int kGroups = cut.rows / kGroup, kAlong = warps_along(kTokens, kGroups), kTeams = kWarps / kAlong;
-  constexpr bool kShares = shares_stages(kTokens, kGroups);
+  constexpr bool kShares = kGroups > 1;  // teams take the groups of every stage
   constexpr int kStep = kAlong * kUnit;
   constexpr int kUnits = (cut.chunk + kStep - 1) / kStep;  // of a warp, in a chunk
   constexpr int kHeld = Part::kWords <= 16 ? 4 : Part::kWords <= 32 ? 2 : 1;  // so many go to registers at once
@@ -248,7 +252,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
               for (int i = 0; i < kBatch; ++i)
                 if (batch + i < kUnits) take(own[0][i], c, batch + i);
             }
-            if (batch + kBatch >= kUnits && (kShares || group + kGroup >= end)) stages.release();
+            if (batch + kBatch >= kUnits && group + (kShares ? kTeams : 1) * kGroup >= end) stages.release();
 #pragma unroll
             for (int i = 0; i < kBatch; ++i)
               if (batch + i < kUnits) found.add(weights[i], own[kResident ? c : 0][kResident ? batch + i : i]);
@@ -268,7 +272,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
 #pragma unroll 1
           for (int c = 0; c < cut.chunks; ++c) add(c);
         }
-        found.store(sums + (m * kAlong + along) * kTokens * kColumns + group, kColumns, more);
+        found.store(sums + (m * kAlong + along) * kTokens * kPitch + group, kPitch, more);
       }
     }
   }
@@ -278,7 +282,7 @@ template <class W, int kTokens, int kMatrices, int kColumns, class Memory, int k
 __device__ __forceinline__ void linear_plain(Stages<kStages>& stages, const X* x, int x_pitch, int size, int columns,
                                              float* sums) {
   sums = Shared::place(sums);
-  const Cut<W> cut(size);
+  const Cut<W, groups_most(kTokens)> cut(size);
 #pragma unroll 1
   for (int m = 0; m < kMatrices; ++m) {
 #pragma unroll 1

@@ -28,7 +28,7 @@ __device__ __forceinline__ void keep(const LaunchOf<Shape>& launch, Block<Shape>
     arrive(block.approved[0]);
   }
   __syncwarp();
-  fetch<Kernel>(launch, block, slots, 1);
+  if (Kernel::kFetches) fetch<Kernel>(launch, block, slots, 1);
   if (launch.stamps == nullptr || lane_of_warp() != 0) return;
   wait(block.loaded[0], 0);
   if (wait_unless_aborted(block, block.done[0], 0, 0)) launch.stamps[block.records[0].number].signalled = now();

@@ -35,12 +35,11 @@ struct RingBarriers {
 };
 
 // How the rows of a matrix are cut along the contraction, so that a group of them fits a stage; of short rows, several
-// groups do.
-template <class W>
+// groups do, if `kGroups` is more than 1.
+template <class W, int kGroups>
 struct Cut {
   static constexpr int kMost = kStageBytes / kGroup / int(sizeof(W));
   static constexpr int kGrain = 64;  // elements; every chunk but the last is a multiple
-  static constexpr int kGroups = 4;  // at most: a lane issues a row
   int chunks, chunk, rows;
 
   __device__ __forceinline__ constexpr explicit Cut(int size) : chunks(0), chunk(0), rows(kGroup) {
@@ -101,10 +100,10 @@ struct Producer {
   // Streams rows [0, columns) of a matrix, some at a time, chunk by chunk. This loop is one thread's worth of instructions
   // between two items, and has to be short: at full speed there are 1,800 cycles for one of 32 KB. So it works on a copy,
   // which registers hold: a Producer whose address is taken lies in memory.
-  template <class W>
+  template <class W, int kGroups>
   __device__ __noinline__ void rows(const W* from, int64_t pitch, int size, int columns) {
     Producer own = *this;
-    own.stream(from, pitch, size, columns);
+    own.template stream<W, kGroups>(from, pitch, size, columns);
     *this = own;
   }
 
@@ -121,13 +120,13 @@ struct Producer {
   }
 
  private:
-  template <class W>
+  template <class W, int kGroups>
   __device__ __forceinline__ void stream(const W* from, int64_t pitch, int size, int columns) {
     memory = Shared::place(memory);
     barriers = Shared::place(barriers);
     abort_at = Shared::place(const_cast<const uint32_t*>(abort_at));
     computed = Shared::place(const_cast<const uint32_t*>(computed));
-    const Cut<W> cut(size);
+    const Cut<W, kGroups> cut(size);
     const bool bulk = is_aligned(from, pitch * int64_t(sizeof(W))) && size % kVector == 0;
     const bool whole = bulk && cut.chunk == size && pitch == size;
     for (int row = 0; row < columns; row += cut.rows, from += cut.rows * pitch) {
@@ -180,7 +179,7 @@ struct Producer {
 
   template <class W>
   __device__ __forceinline__ void copy(const W* from, uint32_t bytes) {
-    if (lane_of_warp() != 0) return;
+    if (!elect_lane()) return;
     arrive_expecting(barriers->full[stage], bytes);
     copy_bulk(memory + stage * kStageBytes, from, bytes, barriers->full[stage]);
   }
@@ -189,11 +188,11 @@ struct Producer {
   template <class W>
   __device__ __forceinline__ void copy_rows(const W* from, int64_t pitch, int count, int length, int chunk,
                                             uint32_t bytes) {
-    const int lane = lane_of_warp();
-    if (lane == 0) arrive_expecting(barriers->full[stage], bytes);
-    __syncwarp();
+    if (!elect_lane()) return;
+    arrive_expecting(barriers->full[stage], bytes);
     W* const to = reinterpret_cast<W*>(memory + stage * kStageBytes);
-    if (lane < count) copy_bulk(to + lane * chunk, from + lane * pitch, length * int(sizeof(W)), barriers->full[stage]);
+    for (int row = 0; row < count; ++row)
+      copy_bulk(to + row * chunk, from + row * pitch, length * int(sizeof(W)), barriers->full[stage]);
   }
 
   // By hand, for rows that are not aligned; the last vector is filled up with zeros.
