@@ -146,16 +146,21 @@ def _times(ours: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
 
 def compare(ours: dict[str, Any], stock: dict[str, Any], noise: float) -> dict[str, Any]:
     """How many rows have equal tokens, and for the others whether stock was undecided where they part."""
-    equal, gaps = 0, []
+    gaps = [gap for _, gap in partings(ours, stock)]
+    right = all(gap <= 2 * max(noise, LEAST) for gap in gaps)
+    of = len(stock["rows"])
+    return {"equal": of - len(gaps), "of": of, "gap": max(gaps, default=None), "right": right}
+
+
+def partings(ours: dict[str, Any], stock: dict[str, Any]) -> list[tuple[int, float]]:
+    """For each row with other tokens the first step that differs, and by how much stock prefers its own token there."""
+    found = []
     for a, b in zip(ours["rows"], stock["rows"], strict=True):
         at = parting(a["tokens"], b["tokens"])
-        if at is None:
-            equal += 1
-            continue
-        likely = {int(t): p for t, p in b["logprobs"][at]}
-        gaps.append(likely[b["tokens"][at]] - likely.get(a["tokens"][at], -float("inf")))
-    right = all(gap <= 2 * max(noise, LEAST) for gap in gaps)
-    return {"equal": equal, "of": len(stock["rows"]), "gap": max(gaps, default=None), "right": right}
+        if at is not None:
+            likely = {int(t): p for t, p in b["logprobs"][at]}
+            found.append((at, likely[b["tokens"][at]] - likely.get(a["tokens"][at], -float("inf"))))
+    return found
 
 
 def parting(a: list[int], b: list[int]) -> int | None:
