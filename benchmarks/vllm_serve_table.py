@@ -101,5 +101,6 @@ def _endurance(found: dict[str, Any] | None) -> list[str]:
     launched = found["launches"].get("onelaunch")
     if launched is not None:
         refused = "".join(f"; refused: {reason}" for reason in launched["refusals"])
-        lines.append(f"Launches with us, all parts: at least {launched['at_least']}{refused}.")
+        sizes = ", ".join(map(str, launched["sizes"])) or "none"
+        lines.append(f"Numbers of sequences that we launch: {sizes}{refused}.")
     return lines

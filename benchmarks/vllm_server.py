@@ -109,7 +109,7 @@ class Server:
         return self.log.read_text(errors="replace")[-3000:]
 
     def launches(self) -> dict[str, Any]:
-        """What its log says of launches: at least so many, and why there are none."""
+        """What its log says of launches."""
         return launches(self.log.read_text(errors="replace"))
 
     def memory(self) -> dict[str, float | None]:
@@ -124,9 +124,12 @@ class Server:
 
 
 def launches(log: str) -> dict[str, Any]:
-    """From a server's log; its counts are at powers of ten."""
-    counts = [int(count) for count in re.findall(r"launches: (\d+);", log)]
-    return {"at_least": max(counts, default=0), "refusals": re.findall(r"decode steps are left to vLLM: (.*)", log)}
+    """From a server's log: numbers of sequences that have a launch, and why others have none.
+
+    Launches are not counted: replays of a CUDA graph that holds one pass no code of ours.
+    """
+    sizes = {int(size) for size in re.findall(r"decode steps of (\d+) tokens? are one launch", log)}
+    return {"sizes": sorted(sizes), "refusals": re.findall(r"decode steps are left to vLLM: (.*)", log)}
 
 
 def resident(group: int) -> int:
