@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             run.unfinished = f"ended at the limit of {given.limit:.0f} s"
         except RuntimeError as error:  # what was measured before is still of use
             run.unfinished = str(error)
+    if run.unfinished is not None:
+        print(run.unfinished, file=sys.stderr)
     judge(run.parts, run.texts)
     result = {
         "kind": "vllm-serve", "model": vllm_models.title(given.shape), "layers": given.layers, "dtype": given.dtype,

@@ -16,12 +16,7 @@ def markdown(result: dict[str, Any]) -> str:
     for part in ("load", "burst"):
         lines += [_line(row) for row in _times(part, parts.get(part))]
     lines += ["", *_endurance(parts.get("endurance"))]
-    for part, found in parts.items():
-        if found["unfinished"]:
-            lines.append(f"{part}: {found['unfinished']}.")
-        for name in ("onelaunch", "stock"):
-            for failure in found.get(name, {}).get("failures", []):
-                lines.append(f"{part}, {name}, unanswered: {failure}")
+    lines += dict.fromkeys(note for part, found in parts.items() for note in _notes(part, found))
     run = result["run"]
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     modified = " with changes" if run["modified"] else ""
@@ -33,6 +28,19 @@ def markdown(result: dict[str, Any]) -> str:
         + ", ".join(f"`{command}`" for command in dict.fromkeys(part["command"] for part in parts.values())) + ".",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _notes(part: str, found: dict[str, Any]) -> list[str]:
+    """What a part did not do, and what was launched."""
+    notes = [f"{part}: {found['unfinished']}."] if found["unfinished"] else []
+    for name in ("onelaunch", "stock"):
+        failures = found.get(name, {}).get("failures", [])
+        notes += [f"{part}, {name}, unanswered: {failure}" for failure in failures]
+    if (launched := found["launches"].get("onelaunch")) is not None:
+        sizes = ", ".join(map(str, launched["sizes"])) or "none"
+        refused = "".join(f"; refused: {reason}" for reason in launched["refusals"])
+        notes.append(f"Numbers of sequences that have a launch: {sizes}{refused}.")
+    return notes
 
 
 def _line(cells: list[str]) -> str:
@@ -98,9 +106,4 @@ def _endurance(found: dict[str, Any] | None) -> list[str]:
             f"stock's own beside others {same['stock_equal']}{gap}; noise of stock {same['noise']:.3f}; right: "
             f"{'yes' if same['right'] else 'NO'}."
         )
-    launched = found["launches"].get("onelaunch")
-    if launched is not None:
-        refused = "".join(f"; refused: {reason}" for reason in launched["refusals"])
-        sizes = ", ".join(map(str, launched["sizes"])) or "none"
-        lines.append(f"Numbers of sequences that we launch: {sizes}{refused}.")
     return lines

@@ -66,6 +66,9 @@ class Server:
         with contextlib.suppress(ProcessLookupError):  # the engine is a process of the same group
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        until = time.perf_counter() + END
+        while resident(self.process.pid) and time.perf_counter() < until:  # the next server needs their memory
+            time.sleep(0.05)
 
     def environment(self) -> dict[str, str]:
         """This process's, with caches of the server's own."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-REST = "rest"  # the engine's own loop
+STEP, REST = "step", "rest"  # the whole, and the engine's own loop
 # Part, owner, function. Owners: attributes of the engine, or classes as module:class. Runner V1 and V2 differ, and so
 # do runs with and without a GPU: what is missing is reported.
 FUNCTIONS = (
@@ -68,7 +68,7 @@ class Where:
         found = run()
         took = time.perf_counter() - begin
         self.on = False
-        self.spent[REST] = took - self.inner[0]
+        self.spent |= {STEP: took, REST: took - self.inner[0]}
         self.steps.append(self.spent)
         return found, took
 
@@ -76,7 +76,7 @@ class Where:
         """Medians of the last ``count`` steps and of the replays in them, in microseconds, and what is missing."""
         last, events = self.steps[-count:], self.events[-count:]
         self.steps, self.events = [], []
-        found = {part: statistics.median(step[part] for step in last) * 1e6 for part in PARTS}
+        found = {part: statistics.median(step[part] for step in last) * 1e6 for part in (STEP, *PARTS)}
         if len(events) > 1:
             import torch
 
@@ -116,13 +116,12 @@ class Where:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """For people: medians of a step, ours and stock's, of rows that have a ``where``."""
-    lines = [f"{'median us of a decode step':34}" + "".join(f"{r['batch']}x{r['context']:<10}" for r in rows)]
-    for part in (*PARTS, *GPU):
-        cells = []
-        for row in rows:
-            pair = [one["us"].get(part) for one in row["where"]]
-            cells.append(" / ".join("–" if us is None else f"{us:.0f}" for us in pair))
-        lines.append(f"{part + ', ours / stock':34}" + "".join(f"{cell:12}" for cell in cells))
+    points = [f"{row['batch']} x {row['context']}" for row in rows]
+    lines = [f"{'median us of a decode step, ours / stock':42}" + "".join(f"{point:20}" for point in points)]
+    for part in (STEP, *PARTS, *GPU):
+        pairs = [[one["us"].get(part) for one in row["where"]] for row in rows]
+        cells = [" / ".join("–" if us is None else f"{us:.0f}" for us in pair) for pair in pairs]
+        lines.append(f"{part:42}" + "".join(f"{cell:20}" for cell in cells))
     missing = sorted({name for row in rows for one in row["where"] for name in one["missing"]})
     return "\n".join([*lines, f"not there: {', '.join(missing) or 'nothing'}"])
 
