@@ -50,7 +50,9 @@ def merged(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     """``result``, with the parts that the file has of the same model, revision and machine."""
     if not path.exists():
         return result
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if not result["parts"]:  # nothing was measured
+        return before
     same = all(before[name] == result[name] for name in result if name not in ("parts", "run"))
     if not same or any(before["run"][name] != result["run"][name] for name in ("machine", "versions", "commit")):
         return result
