@@ -45,13 +45,19 @@ class Driven:
     seconds: float
 
 
-async def drive(url: str, requests: list[Request], clients: int, until: float, listed: int = 0) -> Driven:
+async def drive(
+    url: str, requests: list[Request], clients: int, until: float, listed: int = 0, salt: str = ""
+) -> Driven:
     """Send every request when it is due, at most ``clients`` at once; what is unanswered at ``until`` is given up.
 
-    A request that waits for a free client is late, and its time to the first token counts from when it was due.
+    A request that waits for a free client is late, and its time to the first token counts from when it was due. With
+    ``listed``, so many log-probabilities of each token. Prompts of another ``salt`` are not found in vLLM's cache.
     """
     import aiohttp
 
+    extra: dict[str, Any] = {"cache_salt": salt} if salt else {}
+    if listed:
+        extra |= {"logprobs": listed, "return_tokens_as_token_ids": True}
     gate = asyncio.Semaphore(clients)
     running, most = 0, 0
     start = time.perf_counter()
@@ -65,7 +71,7 @@ async def drive(url: str, requests: list[Request], clients: int, until: float, l
             most = max(most, running)
             answer.failure = "no end"
             try:
-                await _ask(session, answer, listed)
+                await _ask(session, answer, extra)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 answer.failure = f"{type(error).__name__}: {error}"[:300]
             finally:
@@ -82,14 +88,12 @@ async def drive(url: str, requests: list[Request], clients: int, until: float, l
     return Driven(answers, most, time.perf_counter() - start)
 
 
-async def _ask(session: Any, answer: Answer, listed: int) -> None:
+async def _ask(session: Any, answer: Answer, extra: dict[str, Any]) -> None:
     """Send one request and take its tokens in. Raises ValueError with what the server said against it."""
-    body: dict[str, Any] = {
+    body = {
         "model": "model", "prompt": answer.request.prompt, "max_tokens": answer.request.tokens, "temperature": 0,
-        "ignore_eos": True, "stream": True, "return_token_ids": True,
+        "ignore_eos": True, "stream": True, "return_token_ids": True, **extra,
     }  # fmt: skip
-    if listed:
-        body |= {"logprobs": listed, "return_tokens_as_token_ids": True}
     async with session.post("/v1/completions", json=body) as response:
         if response.status != 200:
             raise ValueError(f"status {response.status}: {await response.text()}")

@@ -62,7 +62,8 @@ async def endurance(
     found["flat"] = None if grown[0] is None else grown[2] - grown[1] <= GROWTH
     if not alone:
         return found, answers, []
-    again = await drive(server.url, vllm_plan.at_once(list(itertools.chain(*halves))), 1, until, LISTED)
+    single = vllm_plan.at_once(list(itertools.chain(*halves)))
+    again = await drive(server.url, single, 1, until, LISTED, salt="alone")  # or prompts' keys would be those of before
     return found, answers, again.answers
 
 

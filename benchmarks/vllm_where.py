@@ -23,6 +23,7 @@ FUNCTIONS = (
     ("inputs", "runner", "execute_model"),
     ("forward", "runner", "_model_forward"),  # V1
     ("forward", "graphs", "run_fullgraph"),  # V2
+    ("forward", "model", "forward"),  # V2 without a graph
     ("replay", "torch.cuda:CUDAGraph", "replay"),
     ("logits", "model", "compute_logits"),
     ("sampler", "runner", "sample_tokens"),
