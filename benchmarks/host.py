@@ -46,7 +46,7 @@ def modified() -> bool:
 def command() -> str:
     """This process's command, without the places of others' files."""
     words = ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
-    for option, stands_for in (("--vllm", "FOLDER"), ("--model", "MODEL")):
+    for option, stands_for in (("--vllm", "FOLDER"), ("--keep", "FOLDER"), ("--model", "MODEL")):
         if option in words[:-1]:
             words[words.index(option) + 1] = stands_for
     return shlex.join(words)

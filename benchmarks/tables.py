@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu_table
+from benchmarks import vllm_serve_table
 from benchmarks import vllm_table
 from benchmarks.result import FOLDER
 from benchmarks.result import HEADINGS
@@ -29,6 +30,8 @@ def markdown(result: dict[str, Any]) -> str:
         return gpu_table.markdown(result)
     if result.get("kind") == "vllm":
         return vllm_table.markdown(result)
+    if result.get("kind") == "vllm-serve":
+        return vllm_serve_table.markdown(result)
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 1)]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in result["rows"]]
     return "\n".join([*lines, "", *notes(result)]) + "\n"

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import vllm_where
 from benchmarks.vllm_worker import STEPS
 
 ENGINES: dict[str, dict[str, Any]] = {"stock": {}, "onelaunch": {"compilation_config": {"backend": "onelaunch"}}}
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", default="1,8")
     parser.add_argument("--context", default="178,1074")
     parser.add_argument("--mixed", type=int, default=64, help="requests that come and go")
+    parser.add_argument("--where", action="store_true", help="take the wall time of decode steps apart")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--vllm", type=Path, help="a folder that holds vLLM")
     parser.add_argument("--rows", type=int, help="batches up to which ours launches, beyond its default")
@@ -48,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     for shape in given.shapes.split(","):
         rows += measure(shape, given)
     print(table(rows))
+    if given.where:
+        print(vllm_where.table(rows))
     if given.output is not None:
         from benchmarks.gpu_result import run_of
 
@@ -76,6 +80,8 @@ def measure(shape: str, given: argparse.Namespace) -> list[dict[str, Any]]:
             "shape": shape, "batch": batch, "context": context, **_times(*pair), **verdict, "noise": noise,
             "launches": ours["launches"], "start_s": [ours["start_s"], stock["start_s"]], "vllm": stock["version"],
         })  # fmt: skip
+        if given.where:
+            rows[-1]["where"] = [p["where"] for p in pair]
     same = sum(a == b for a, b in zip(ours["mixed"], stock["mixed"], strict=True))
     print(f"{shape}: {same} of {len(stock['mixed'])} mixed requests equal; left to vLLM: {ours['stock']}")
     for line in ours["refusals"]:
@@ -114,9 +120,8 @@ def _start(name: str, folder: str, points: list[tuple[int, int]], given: argpars
     if given.vllm is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(given.vllm), environment.get("PYTHONPATH", "")])
     scenario = Path(folder, f"{name}.json")
-    scenario.write_text(
-        json.dumps({"engine": engine, "points": points, "mixed": given.mixed, "again": name == "stock"})
-    )
+    asked = {"points": points, "mixed": given.mixed, "again": name == "stock", "where": given.where}
+    scenario.write_text(json.dumps({"engine": engine, **asked}))
     said, wrong = Path(folder, f"{name}.out"), Path(folder, f"{name}.err")
     with scenario.open() as stdin, said.open("w") as stdout, wrong.open("w") as stderr:
         command = [sys.executable, "-m", "benchmarks.vllm_worker"]
@@ -146,16 +151,21 @@ def _times(ours: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
 
 def compare(ours: dict[str, Any], stock: dict[str, Any], noise: float) -> dict[str, Any]:
     """How many rows have equal tokens, and for the others whether stock was undecided where they part."""
-    equal, gaps = 0, []
+    gaps = [gap for _, gap in partings(ours, stock)]
+    right = all(gap <= 2 * max(noise, LEAST) for gap in gaps)
+    of = len(stock["rows"])
+    return {"equal": of - len(gaps), "of": of, "gap": max(gaps, default=None), "right": right}
+
+
+def partings(ours: dict[str, Any], stock: dict[str, Any]) -> list[tuple[int, float]]:
+    """For each row with other tokens the first step that differs, and by how much stock prefers its own token there."""
+    found = []
     for a, b in zip(ours["rows"], stock["rows"], strict=True):
         at = parting(a["tokens"], b["tokens"])
-        if at is None:
-            equal += 1
-            continue
-        likely = {int(t): p for t, p in b["logprobs"][at]}
-        gaps.append(likely[b["tokens"][at]] - likely.get(a["tokens"][at], -float("inf")))
-    right = all(gap <= 2 * max(noise, LEAST) for gap in gaps)
-    return {"equal": equal, "of": len(stock["rows"]), "gap": max(gaps, default=None), "right": right}
+        if at is not None:
+            likely = {int(t): p for t, p in b["logprobs"][at]}
+            found.append((at, likely[b["tokens"][at]] - likely.get(a["tokens"][at], -float("inf"))))
+    return found
 
 
 def parting(a: list[int], b: list[int]) -> int | None:

@@ -2,8 +2,8 @@
 
 Prints one line of JSON: for each point (batch x context) the seconds of each decode step as a user sees them, GPU
 seconds of the replays of its graph (None without a GPU), and the tokens with their log-probabilities (with ``again``,
-also those of the same requests in other batches); for ``mixed`` requests, which come while others run, their tokens;
-what was launched; seconds until the engine was ready.
+also those of the same requests in other batches; with ``where``, where the time of a step goes); for ``mixed``
+requests, which come while others run, their tokens; what was launched; seconds until the engine was ready.
 """
 
 from __future__ import annotations
@@ -53,6 +53,12 @@ def measure(llm: Any, scenario: dict[str, Any], made: dict[str, Any]) -> None:
         replays = Replays()
         replays.on = False
         replays.install()
+    where = None
+    if scenario["where"]:
+        from benchmarks.vllm_where import Where
+
+        where = Where()
+        where.install(llm.llm_engine)
     vocabulary = int(llm.llm_engine.vllm_config.model_config.get_vocab_size())
     for batch, context in scenario["points"]:
         asked = prompts(vocabulary, batch, context - STEPS // 2)
@@ -64,6 +70,8 @@ def measure(llm: Any, scenario: dict[str, Any], made: dict[str, Any]) -> None:
             _steps(llm, asked, STEPS + 2, 0)
             found["gpu"] = replays.take(STEPS)
             replays.on = False
+        if where is not None:
+            found["where"] = where.take(len(_steps(llm, asked, STEPS + 2, 0, where)["wall"]))
         if scenario["again"]:
             found["again"] = _otherwise(llm, asked)
         made["points"][f"{batch}x{context}"] = found
@@ -77,9 +85,9 @@ def prompts(vocabulary: int, count: int, length: int) -> list[list[int]]:
     return [[draw.randrange(vocabulary) for _ in range(length)] for _ in range(count)]
 
 
-def _steps(llm: Any, asked: list[list[int]], count: int, listed: int) -> dict[str, Any]:
+def _steps(llm: Any, asked: list[list[int]], count: int, listed: int, where: Any = None) -> dict[str, Any]:
     """``count`` tokens for each prompt, all rows together, with so many log-probabilities; the seconds of the decode
-    steps, prompts' steps left out.
+    steps, prompts' steps left out. ``where`` takes the steps apart.
     """
     import vllm
 
@@ -91,9 +99,12 @@ def _steps(llm: Any, asked: list[list[int]], count: int, listed: int) -> dict[st
         engine.add_request(str(i), {"prompt_token_ids": prompt}, wanted)
     seconds, rows = [], {}
     while engine.has_unfinished_requests():
-        begin = time.perf_counter()
-        outputs = engine.step()
-        took = time.perf_counter() - begin
+        if where is None:
+            begin = time.perf_counter()
+            outputs = engine.step()
+            took = time.perf_counter() - begin
+        else:
+            outputs, took = where.step(engine.step)
         if len(outputs) == len(asked) and all(len(o.outputs[0].token_ids) > 1 for o in outputs):
             seconds.append(took)
         for out in outputs:

@@ -6,6 +6,7 @@ from importlib import metadata
 
 import pytest
 
+from benchmarks import vllm_models
 from tests.vllm.test_engine import assert_launched
 from tests.vllm.tiny import greedy
 
@@ -24,20 +25,10 @@ def smollm(tmp_path_factory):
     from transformers import AutoModelForCausalLM
     from transformers import AutoTokenizer
 
-    from onelaunch.models.packaged import packaged_model
-
-    file = packaged_model()
-    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    config = type(loaded.config).from_dict(
-        {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
-    )
-    model = type(loaded)(config).eval()  # what was loaded remembers that it was quantised, and cannot be saved
-    model.load_state_dict(loaded.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(**place)
     folder = tmp_path_factory.mktemp("smollm")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    vllm_models.packaged(folder, "float32")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     return folder, model, tokenizer
 
 
