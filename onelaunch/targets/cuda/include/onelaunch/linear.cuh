@@ -219,7 +219,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
   for (int m = 0; m < kMatrices; ++m) {
 #pragma unroll 1
     for (int column = 0; column < columns; column += cut.rows) {
-      const int begin = column + (kShares ? team * kGroup : 0), end = columns - column < cut.rows ? columns : column + cut.rows;
+      const int begin = column + team * kGroup, end = columns - column < cut.rows ? columns : column + cut.rows;
       const bool mine = kShares ? begin < end : turn == team;
       turn = turn + 1 == kTeams ? 0 : turn + 1;
       if (!mine) {
@@ -230,8 +230,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
         }
         continue;
       }
-#pragma unroll 1
-      for (int group = begin; group < end; group += kShares ? kTeams * kGroup : kGroup) {
+      const auto eat = [&](int group, bool last) {  // of this team's, in the stage
         detail::Sums<W, Part, kTokens, kHalves> found;
         found.clear();
         const auto add = [&](int c) {
@@ -252,7 +251,7 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
               for (int i = 0; i < kBatch; ++i)
                 if (batch + i < kUnits) take(own[0][i], c, batch + i);
             }
-            if (batch + kBatch >= kUnits && group + (kShares ? kTeams : 1) * kGroup >= end) stages.release();
+            if (batch + kBatch >= kUnits && last) stages.release();
 #pragma unroll
             for (int i = 0; i < kBatch; ++i)
               if (batch + i < kUnits) found.add(weights[i], own[kResident ? c : 0][kResident ? batch + i : i]);
@@ -273,6 +272,12 @@ __device__ __forceinline__ void linear(Stages<kStages>& stages, const W* x, int 
           for (int c = 0; c < cut.chunks; ++c) add(c);
         }
         found.store(sums + (m * kAlong + along) * kTokens * kPitch + group, kPitch, more);
+      };
+      if constexpr (kShares) {
+#pragma unroll 1
+        for (int group = begin; group < end; group += kTeams * kGroup) eat(group, group + kTeams * kGroup >= end);
+      } else {
+        eat(column, true);
       }
     }
   }
