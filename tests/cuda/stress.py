@@ -1,4 +1,4 @@
-"""Builds for tests: with random delays at waits and signals (stress.cuh), or without the copy engine (barrier.cuh)."""
+"""A build with random delays at waits and signals (include/onelaunch/stress.cuh)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,12 @@ from unittest import mock
 
 from onelaunch.targets.cuda.emit import Source
 
-STRESS, PLAIN_COPIES = "#define ONELAUNCH_STRESS\n", "#define ONELAUNCH_PLAIN_COPIES\n"
-
-
-def stressed() -> contextlib.AbstractContextManager[None]:
-    """Programs that are built inside have the delays. Build them past the disk cache."""
-    return _with(STRESS)
-
-
-def plain_copies() -> contextlib.AbstractContextManager[None]:
-    """Programs that are built inside copy by plain stores. Build them past the disk cache."""
-    return _with(PLAIN_COPIES)
+MACRO = "#define ONELAUNCH_STRESS\n"
 
 
 @contextlib.contextmanager
-def _with(macro: str) -> Iterator[None]:
-    text = Source.text
-    with mock.patch.object(Source, "text", lambda self: macro + text(self)):
+def stressed() -> Iterator[None]:
+    """Programs that are built inside have the delays. Build them past the disk cache."""
+    plain = Source.text
+    with mock.patch.object(Source, "text", lambda self: MACRO + plain(self)):
         yield

@@ -9,7 +9,6 @@ from onelaunch.targets.cuda import compiler
 from onelaunch.targets.cuda.emit import generate
 from tests import programs as P
 from tests.cuda import on_gpu
-from tests.cuda.stress import plain_copies
 from tests.cuda.stress import stressed
 
 
@@ -21,14 +20,6 @@ def test_the_delays_are_compiled_in():
         delayed = generate(P.mlp()).text()
     assert delayed.endswith(plain)
     assert len({compiler.compile_source(text)[0] for text in (plain, delayed)}) == 2
-
-
-@pytest.mark.usefixtures("nvrtc")
-def test_copies_without_the_copy_engine_are_compiled_in():
-    """What racecheck watches (sanitize.py)."""
-    with plain_copies():
-        text = generate(P.mlp()).text()
-    assert compiler.compile_source(text)[0] != compiler.compile_source(generate(P.mlp()).text())[0]
 
 
 @pytest.mark.cuda

@@ -14,7 +14,7 @@ NAMES = ("onelaunch", "mirage")  # of the backend
 TESTED = ("0.24.", "0.32.")
 SEAMS = ("model", "graph")
 MARK = "asked"
-ROWS_ON_GPU = 16  # sequences up to which launches beat the graphs of vLLM on an H200: benchmarks/results/vllm-h200.json
+ROWS_ON_GPU = 8  # sequences up to which launches beat the graphs of vLLM on an H200: benchmarks/results/vllm-h200.json
 OWN = frozenset({"seam", "stock", "rows", MARK})  # of our options, those that are the integration's
 
 

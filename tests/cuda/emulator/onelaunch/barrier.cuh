@@ -56,7 +56,6 @@ inline void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier& barri
   if ((uint64_t(to) | uint64_t(from) | bytes) % 16) std::fprintf(stderr, "a copy that is not aligned\n"), std::abort();
   emulator::world.copies.push_back({to, from, bytes, &barrier});
 }
-inline void copies_issued(Barrier&) {}
 inline void copy_async(Quad* to, const Quad* from) { *to = *from; }
 inline void wait_for_copies() {}
 inline void prefetch_line(const void*) {}

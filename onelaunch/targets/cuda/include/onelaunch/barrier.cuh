@@ -55,17 +55,8 @@ __device__ __forceinline__ void arrive(Barrier& barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
 }
 
-// Copies of a build for racecheck, which does not see that a barrier completes when a bulk copy has: plain stores, after
-// which the thread arrives (tests/cuda/sanitize.py).
-#ifdef ONELAUNCH_PLAIN_COPIES
-inline constexpr bool kPlainCopies = true;
-#else
-inline constexpr bool kPlainCopies = false;
-#endif
-
-// Arrives, and announces bytes that copies will bring: first this, then the copies, then `copies_issued`, by one thread.
+// Arrives, and announces bytes that copies will bring.
 __device__ __forceinline__ void arrive_expecting(Barrier& barrier, uint32_t bytes) {
-  if constexpr (kPlainCopies) return;
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)), "r"(bytes)
                : "memory");
 }
@@ -108,20 +99,11 @@ __device__ __forceinline__ bool elect_lane() {
 
 // Copies `bytes` (a multiple of 16, both addresses aligned to 16) from global to shared memory.
 __device__ __forceinline__ void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier& barrier) {
-  if constexpr (kPlainCopies) {
-    for (uint32_t i = 0; i < bytes / sizeof(uint32_t); ++i)
-      static_cast<uint32_t*>(to)[i] = static_cast<const volatile uint32_t*>(from)[i];
-    return;
-  }
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
           shared_address(to)),
       "l"(from), "r"(bytes), "r"(shared_address(&barrier))
       : "memory");
-}
-
-__device__ __forceinline__ void copies_issued(Barrier& barrier) {
-  if constexpr (kPlainCopies) arrive(barrier);
 }
 
 // Sixteen bytes of global memory that this launch does not write, copied by the calling thread; see wait_for_copies.

@@ -168,7 +168,6 @@ __device__ __forceinline__ void produce(const LaunchOf<Shape>& launch, Block<Sha
     if (elect_lane()) {
       arrive_expecting(loaded, sizeof(Task));
       copy_bulk(&block.records[asked % kRecords], records + uint64_t(asked) * sizeof(Task), sizeof(Task), loaded);
-      copies_issued(loaded);
     }
     ++asked;
   };

@@ -42,7 +42,6 @@ struct Fetcher {
       W* const to = reinterpret_cast<W*>(memory + slot * kBytes);
       for (int row = 0; row < count; ++row)
         copy_bulk(to + row * to_pitch, from + row * pitch, bytes, barriers->full[slot]);
-      copies_issued(barriers->full[slot]);
     }
     const bool last = slot + 1 == kSlots;
     slot = last ? 0 : slot + 1;

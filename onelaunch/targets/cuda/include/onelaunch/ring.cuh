@@ -182,7 +182,6 @@ struct Producer {
     if (!elect_lane()) return;
     arrive_expecting(barriers->full[stage], bytes);
     copy_bulk(memory + stage * kStageBytes, from, bytes, barriers->full[stage]);
-    copies_issued(barriers->full[stage]);
   }
 
   // Rows lie `chunk` elements apart in the stage.
@@ -194,7 +193,6 @@ struct Producer {
     W* const to = reinterpret_cast<W*>(memory + stage * kStageBytes);
     for (int row = 0; row < count; ++row)
       copy_bulk(to + row * chunk, from + row * pitch, length * int(sizeof(W)), barriers->full[stage]);
-    copies_issued(barriers->full[stage]);
   }
 
   // By hand, for rows that are not aligned; the last vector is filled up with zeros.
