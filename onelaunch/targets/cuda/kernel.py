@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
+from onelaunch.graph.expr import loads
 from onelaunch.graph.nest import Kind
 from onelaunch.program.program import Kernel
 from onelaunch.program.program import Operand
@@ -24,11 +26,14 @@ from onelaunch.targets.source.dialect import CUDA
 from onelaunch.targets.source.kernel import KernelSource
 from onelaunch.targets.source.memory import Place
 from onelaunch.targets.source.tiles import Axis
+from onelaunch.targets.source.tiles import most
+from onelaunch.targets.source.tiles import offset
 from onelaunch.targets.source.writer import identifier
 
 ALIGNMENT = 128
 SHARED_MOST = 120 * 1024  # bytes of a kernel's own memory in shared memory; the ring takes what is left
 SYNC = "sync_block();"
+WALKED_MOST = 16 * 1024  # bytes of values that a walk stores, computed before it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,7 +211,31 @@ class KernelWriter(KernelSource[TeamWriter]):
     def write_epilogue(self, block: Block, steps: list[Steps]) -> None:
         """The nest's own loops and store."""
         nest = self.nest
-        write_shared_store(self.writer, block, steps, nest.target, nest.index, nest.body, walked=nest.walked)
+        body = self._computed_first(block, steps) if nest.walked else nest.body
+        write_shared_store(self.writer, block, steps, nest.target, nest.index, body, walked=nest.walked)
+
+    def _computed_first(self, block: Block, steps: list[Steps]) -> Expr:
+        """What a walk stores. One thread takes the steps that may meet, and would wait for what each of them loads; so
+        all values are computed before, by all threads, into shared memory, where it holds them.
+        """
+        nest, count = self.nest, most(self.axes)
+        old = any(e.attr == nest.target for e in loads(nest.body))
+        if self.nest.contractions or old or not nest.body.dtype.is_float or nest.body.dtype is DType.F64:
+            return nest.body
+        if 4 * count > WALKED_MOST:
+            return nest.body
+        stored = build.const(True, DType.BOOL)  # a negative index stores nothing, and then nothing is computed
+        for i in nest.index:
+            if loads(i):
+                stored = build.logical_and(stored, build.le(build.const(0), i))
+        name, place = "@walked", offset(self.axes)
+        self.reserve(name, count, (build.const(count),), (build.const(1),))
+        value = build.cast(nest.body, DType.F32)
+        value = build.where(stored, value, build.const(0.0, DType.F32))
+        home = Block(block)
+        write_shared_store(self.writer, home, steps, name, (place,), value, trusted=True)
+        block.items += [home, SYNC]
+        return build.cast(build.load(name, (place,), DType.F32), nest.body.dtype)
 
 
 def _whole(size: int) -> int:
