@@ -33,7 +33,8 @@ def width(name: str, dtype: DType, users: Sequence[Nest], machine: Machine) -> D
 def _takes_whole(nest: Nest, name: str, staged: int) -> bool:
     """Whether a nest reads a value as the inputs of its products alone, and more than ``staged`` bytes of fp32."""
     own = [c for c in nest.contractions if _bare(c.x).op is Op.LOAD and _bare(c.x).attr == name]
-    others = [nest.body, *nest.index, *(c.w for c in nest.contractions), *(c.x for c in nest.contractions if c not in own)]
+    others = [nest.body, *nest.index, *(c.w for c in nest.contractions)]
+    others += [c.x for c in nest.contractions if c not in own]
     if not own or nest.attention is not None or any(e.attr == name for root in others for e in loads(root)):
         return False
     rows = math.prod(maximum(v.args[0]) for v in nest.vars[:-1])

@@ -1,12 +1,12 @@
 """compute-sanitizer over decode steps of a small model, target "cuda": ``python -m tests.cuda.sanitize``.
 
-Each tool (memcheck, initcheck, synccheck) watches a process of its own that compiles the model, launches a few steps and
-compares them with eager torch. The exit status is 0 where no tool found an error and every result was
+Each tool (memcheck, initcheck, synccheck) watches a process of its own that compiles the model, launches a few steps
+and compares them with eager torch. The exit status is 0 where no tool found an error and every result was
 right. ``--stress`` adds random delays at waits and signals. Needs an NVIDIA GPU and CUDA's compute-sanitizer.
 
 ``--tools racecheck`` runs, and reports that every stage of the ring is read in a race with what filled it: it does not
-see that waiting for a barrier's phase orders them. It said so, too, of a build that filled stages by plain stores followed
-by an ordinary arrival (CUDA 13.0). What it reported were these pairs alone.
+see that waiting for a barrier's phase orders them. It said so, too, of a build that filled stages by plain stores
+followed by an ordinary arrival (CUDA 13.0). What it reported were these pairs alone.
 """
 
 from __future__ import annotations

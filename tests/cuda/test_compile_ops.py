@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from onelaunch.program.program import Program
-from onelaunch.targets.cuda import compiler
 from onelaunch.targets.cuda import ops
 from onelaunch.targets.cuda.architecture import TESTED
 from onelaunch.targets.cuda.loaded_ops import Parameters

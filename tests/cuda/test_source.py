@@ -77,7 +77,8 @@ __device__ __forceinline__ void stream_0(const Launch& launch, const Task& task,
   }
 }
 
-__device__ __forceinline__ void run_0(const Launch& launch, const Task& task, const Scratch& scratch, Ring& stages, Slots& fetched) {
+__device__ __forceinline__ void run_0(const Launch& launch, const Task& task,
+                                      const Scratch& scratch, Ring& stages, Slots& fetched) {
   const auto x = operand<const float>(launch, task, 0);
   const auto g = operand<const float>(launch, task, 1);
   const auto y = operand<float>(launch, task, 3);

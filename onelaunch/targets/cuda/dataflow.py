@@ -88,7 +88,9 @@ def dataflow(program: Program) -> Dataflow:
             if own[0].operands[i] not in flagged:
                 whole.discard(i)
                 del copied[i]
-    fetched = [{i for i in whole if own[0].operands[i] not in flagged} for whole, own in zip(inputs, tasks, strict=True)]
+    fetched = [
+        {i for i in whole if own[0].operands[i] not in flagged} for whole, own in zip(inputs, tasks, strict=True)
+    ]
     waiting, unsettled = _waiting(program, flagged, fetched)
     written = {r.buffer for t in program.tasks for r in t.writes}
     uses = []
@@ -299,9 +301,7 @@ def _elements(task: Task, buffer: int) -> int:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def _waiting(
-    program: Program, flagged: set[int], fetched: list[set[int]]
-) -> tuple[set[int], set[tuple[int, int]]]:
+def _waiting(program: Program, flagged: set[int], fetched: list[set[int]]) -> tuple[set[int], set[tuple[int, int]]]:
     """Kernels of which some task touches memory without flags that an op before it has touched, one of them writing;
     and kernels' operands without flags that an op before some task writes. What is ``fetched`` for each kernel's tasks
     is waited for by who fetches it.

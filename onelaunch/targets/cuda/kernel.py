@@ -156,8 +156,8 @@ class KernelWriter(KernelSource[TeamWriter]):
         else:
             self.write_epilogue(self.body, self.steps())
         common = "const Launch& launch, const Task& task"
-        given = f"{common}, const Scratch& scratch, Ring& stages, Slots& fetched"
-        head = f"__device__ __forceinline__ void run_{self.number}({given})"
+        start = f"__device__ __forceinline__ void run_{self.number}("
+        head = f"{start}{common},\n{' ' * len(start)}const Scratch& scratch, Ring& stages, Slots& fetched)"
         lines = list(self.body.lines(1))
         run = self.function(head, [*self._before("\n".join(lines)), *lines])
         head = f"__device__ __forceinline__ void stream_{self.number}({common}, Source& producer)"

@@ -255,9 +255,7 @@ def _write_prologue(k: KernelWriter, group: list[tuple[int, Contraction, Matrix]
     else:
         plain = c.x.dtype if c.x.dtype in (DType.BF16, DType.F16) else DType.F32
         pointer = ready = k.reserve(*place, matrix.dtype if halves else plain)
-    made = Pass(
-        numbers, c, matrices, ready, k.scratch == before, pitch, halves, ordered, pointer, source, blocks
-    )
+    made = Pass(numbers, c, matrices, ready, k.scratch == before, pitch, halves, ordered, pointer, source, blocks)
     if source >= 0:
         if blocks == 1:
             k.direct[source] = f"{k.direct.get(source, '')} {_copy(k, made)}".lstrip()  # for several passes, several
@@ -329,7 +327,7 @@ def _write_product(k: KernelWriter, block: Block, p: Pass, columns: int, sums: s
 
 
 def _open_parts(block: Block, p: Pass) -> tuple[Block, str]:
-    """The loop over the parts of inputs, if they come in several, and what says of a product that it is not the first."""
+    """The loop over the parts of inputs, if there are several, and what says of a product that it is not the first."""
     if p.blocks == 1:
         return block, ""
     loop = Block(block, f"for (int part = 0; part < {p.blocks}; ++part)", build.var("part", p.blocks))
