@@ -39,11 +39,11 @@ def layers(x, first, gate, up, down):
     return x + (torch.nn.functional.silu(h @ gate.T) * (h @ up.T)) @ down.T
 
 
-def step(tokens, dtype=torch.bfloat16):
+def step(tokens, dtype=torch.bfloat16, workers=3):
     """A program of three products, two of which take what another has stored, and its arguments by name."""
     torch.manual_seed(0)
     given = [torch.randn(n).to(dtype) / 8 for n in ((tokens, 32), (128, 32), (64, 128), (64, 128), (32, 64))]
-    machine = dataclasses.replace(machines.cuda(3), staged=64)
+    machine = dataclasses.replace(machines.cuda(workers), staged=64)
     program = compile_graph(graph_of(layers, *given, weights=(1, 2, 3, 4)), machine, verified=True)
     check(program)
     return program, {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}
@@ -96,3 +96,23 @@ def test_events_that_are_not_waited_for_are_noticed():
         for turn in range(6):
             named["arg0_1"].mul_(-1.5)
             equal(program, named, emulated, launches=1 + turn % 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_blocks_own_stores_are_waited_for(workers):
+    """The order of a queue needs no event, and the fetcher runs ahead of it."""
+    program, named = step(3, workers=workers)
+    emulated = Emulated(program)
+    for _ in range(3):
+        named["arg0_1"].mul_(-1.5)
+        equal(program, named, emulated, launches=1)
+
+
+@pytest.mark.parametrize("order", [lambda h: h.flip(0), lambda h: torch.roll(h, 1, 0)])
+def test_rows_in_another_order_are_not_fetched(order):
+    torch.manual_seed(0)
+    given = [torch.randn(n).bfloat16() / 8 for n in ((4, 32), (64, 32), (16, 64))]
+    machine = dataclasses.replace(machines.cuda(3), staged=64)
+    made = graph_of(lambda x, a, b: order(x @ a.T) @ b.T, *given, weights=(1, 2))
+    program = compile_graph(made, machine, verified=True)
+    equal(program, {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}, Emulated(program), launches=1)

@@ -174,7 +174,8 @@ def _inputs(program: Program, kernel: Kernel, tasks: list[Task], staged: dict[in
         whole = all(
             first % VECTOR == 0 and count == n * size for (first, count), n in zip(staged[i], rows, strict=True)
         )
-        whole = whole and len(set(rows)) == 1 and rows[0] <= TOKENS_MOST and _in_order(kernel, stored(c.x), c.var)
+        whole = whole and len(set(rows)) == 1 and rows[0] <= TOKENS_MOST
+        whole = whole and _in_order(kernel, tasks, stored(c.x), c.var)
         if kernel.operands[i].dtype is not DType.F32:
             whole = whole and all(first % CHUNK == 0 for first, _ in staged[i]) and parts_of(rows[0], size) > 0
             whole = whole and all(program.buffers[t.operands[i]].role is Role.WORKSPACE for t in tasks)
@@ -200,14 +201,22 @@ def pitch_of(size: int) -> int:
     return -(-size // UNIT) * UNIT + ROW_SHIFT
 
 
-def _in_order(kernel: Kernel, load: Expr, variable: Expr) -> bool:
-    """Whether the elements of a load lie in memory as ``variable`` counts."""
+def _in_order(kernel: Kernel, tasks: list[Task], load: Expr, variable: Expr) -> bool:
+    """Whether the elements of a load lie in memory as ``variable`` counts, and its rows as the steps of every tile."""
     operand = next(o for o in kernel.operands if o.name == load.attr)
     address = build.const(0)
     for index, stride in zip(load.args, operand.strides, strict=True):
         address = build.add(address, build.mul(index, stride))
     parts, _ = terms(address)
-    return parts.pop(variable, 0) == 1 and not any(variable in t.free for t in parts)
+    if loads(address) or parts.pop(variable, 0) != 1 or not set(parts) <= set(kernel.nest.vars[:-1]):
+        return False
+    for tile in {t.tile for t in tasks}:
+        step = int(variable.args[0].value)
+        for v, (low, high) in reversed(list(zip(kernel.nest.vars[:-1], tile, strict=False))):
+            if high - low > 1 and parts.get(v, 0) != step:
+                return False
+            step *= high - low
+    return True
 
 
 def _copied(kernel: Kernel) -> Iterator[int]:

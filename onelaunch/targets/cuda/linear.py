@@ -21,6 +21,7 @@ from onelaunch.targets.cuda.dataflow import TOKENS_MOST
 from onelaunch.targets.cuda.dataflow import UNIT
 from onelaunch.targets.cuda.dataflow import parts_of
 from onelaunch.targets.cuda.dataflow import pitch_of
+from onelaunch.targets.cuda.kernel import SHARED_MOST
 from onelaunch.targets.cuda.kernel import SYNC
 from onelaunch.targets.cuda.kernel import KernelWriter
 from onelaunch.targets.cuda.nests import Steps
@@ -164,6 +165,8 @@ def _columns(k: KernelWriter, tokens: int, passes: list[Pass], by_columns: bool)
     """
     each = 4 * tokens * sum(_takers(p, tokens) * len(p.matrices) for p in passes)
     room = (SUMS_MOST if tokens <= TOKENS_TOGETHER else 2 * SUMS_MOST) // each
+    left = (SHARED_MOST - k.shared - k.kept) // each - 2 * ROWS  # in shared memory; rows of sums are padded
+    room = min(room, left) if left >= ROWS else room
     most = max(min(COLUMNS // ROWS, room // ROWS), 1)
     groups = -(-k.axes[-1].most // ROWS)
     groups = -(-groups // -(-groups // most))  # blocks of nearly equal size

@@ -161,7 +161,7 @@ __device__ __forceinline__ void produce(const LaunchOf<Shape>& launch, Block<Sha
                                         uint32_t tasks) {
   using Task = TaskOf<Shape>;
   const char* const records = launch.records + uint64_t(first) * sizeof(Task);
-  Producer<Shape::kStages> producer = {ring, &block.ring, block.approved, abort_of(block), &block.computed};
+  Producer<Shape::kStages> producer = {ring, &block.ring, block.approved, block.done, abort_of(block), &block.computed};
   uint32_t asked = 0;  // records
   const auto ask = [&]() {
     Barrier& loaded = block.loaded[asked % kRecords];
@@ -194,7 +194,8 @@ __device__ __forceinline__ void produce(const LaunchOf<Shape>& launch, Block<Sha
 
 template <class Kernels, class Shape>
 __device__ __forceinline__ void fetch(const LaunchOf<Shape>& launch, Block<Shape>& block, char* slots, uint32_t tasks) {
-  Fetcher<Shape::kSlots, Shape::kSlotBytes> fetcher = {slots, &block.fetched, block.approved, abort_of(block)};
+  Fetcher<Shape::kSlots, Shape::kSlotBytes> fetcher = {slots, &block.fetched, block.approved, block.done,
+                                                             abort_of(block)};
   for (uint32_t t = 0; t < tasks && !fetcher.stopped; ++t) {
     const uint32_t slot = t % kRecords;
     if (!__all_sync(~0u, wait_unless_aborted(block, block.loaded[slot], t / kRecords % 2, t))) break;

@@ -15,6 +15,7 @@ struct Fetcher {
   char* memory;
   RingBarriers<kSlots>* barriers;
   Barrier* approved;                  // [kRecords]: tasks whose events have been reached
+  Barrier* done;                      // [kRecords]: tasks that have been computed
   const volatile uint32_t* abort_at;  // tasks of this worker from here on will not run
   uint32_t task = 0;                  // position in the queue
   uint32_t slot = 0, parity = 0;      // of the next part
@@ -24,6 +25,8 @@ struct Fetcher {
   // Before the first part of a task: what other blocks stored before its events may be copied. False: the launch is ending.
   __device__ __forceinline__ bool begin() {
     while (!stopped && !try_wait(approved[task % kRecords], task / kRecords % 2)) stopped = *abort_at <= task;
+    const uint32_t before = task - 1;  // this block's own stores: the order of its queue needs no event
+    while (!stopped && task != 0 && !try_wait(done[before % kRecords], before / kRecords % 2)) stopped = *abort_at <= task;
     stopped = __any_sync(~0u, stopped || *abort_at <= task);
     fence_proxy_global();
     return !stopped;
@@ -33,8 +36,9 @@ struct Fetcher {
   // these, and `from`, are multiples of 16 bytes.
   template <class W>
   __device__ __forceinline__ void rows(const W* from, int64_t pitch, int count, int length, int to_pitch) {
-    while (!__all_sync(~0u, try_wait(barriers->empty[slot], parity ^ 1))) stopped |= *abort_at <= task;
     stopped = __any_sync(~0u, stopped);
+    while (!stopped && !__all_sync(~0u, try_wait(barriers->empty[slot], parity ^ 1)))
+      stopped = __any_sync(~0u, *abort_at <= task);
     if (stopped) return;
     if (elect_lane()) {
       const uint32_t bytes = uint32_t(length) * uint32_t(sizeof(W));

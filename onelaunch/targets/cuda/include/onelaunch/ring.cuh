@@ -89,6 +89,7 @@ struct Producer {
   char* memory;
   RingBarriers<kStages>* barriers;
   Barrier* approved;                  // [kRecords]: tasks whose events have been reached
+  Barrier* done;                      // [kRecords]: tasks that have been computed
   const volatile uint32_t* abort_at;  // tasks of this worker from here on will not run
   const volatile uint32_t* computed;  // the task that is computed, or was last
   uint32_t task = 0;                  // position in the queue
@@ -110,6 +111,8 @@ struct Producer {
   // Before a matrix is streamed that this launch may have written: waits as the computing warps do.
   __device__ __forceinline__ void wait_for_events() {
     while (!stopped && !try_wait(approved[task % kRecords], task / kRecords % 2)) stopped = *abort_at <= task;
+    const uint32_t before = task - 1;  // this block's own stores: the order of its queue needs no event
+    while (!stopped && task != 0 && !try_wait(done[before % kRecords], before / kRecords % 2)) stopped = *abort_at <= task;
     stopped = __any_sync(~0u, stopped || *abort_at <= task);
     fence_proxy_global();
   }
@@ -160,8 +163,10 @@ struct Producer {
 
   // Waits until the next stage is free and its bytes may be asked for; false: the launch is ending.
   __device__ __forceinline__ bool reserve(uint32_t wanted) {
-    while (!__all_sync(~0u, try_wait(barriers->empty[stage], parity ^ 1))) stopped |= *abort_at <= task;
-    if (__any_sync(~0u, stopped)) return false;
+    stopped = __any_sync(~0u, stopped);
+    while (!stopped && !__all_sync(~0u, try_wait(barriers->empty[stage], parity ^ 1)))
+      stopped = __any_sync(~0u, *abort_at <= task);  // after an abort nobody may empty it
+    if (stopped) return false;
     const auto full = [&] {
       return outstanding == kStages || in_flight + wanted > (*computed == task ? kInFlight : kInFlightAhead);
     };
