@@ -39,14 +39,19 @@ def layers(x, first, gate, up, down):
     return x + (torch.nn.functional.silu(h @ gate.T) * (h @ up.T)) @ down.T
 
 
+def made_of(function, given, weights, workers):
+    """A function's program, with most inputs of products in 16 bits, and its arguments by name."""
+    machine = dataclasses.replace(machines.cuda(workers), staged=64)
+    program = compile_graph(graph_of(function, *given, weights=weights), machine, verified=True)
+    check(program)
+    return program, {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}
+
+
 def step(tokens, dtype=torch.bfloat16, workers=3):
     """A program of three products, two of which take what another has stored, and its arguments by name."""
     torch.manual_seed(0)
     given = [torch.randn(n).to(dtype) / 8 for n in ((tokens, 32), (128, 32), (64, 128), (64, 128), (32, 64))]
-    machine = dataclasses.replace(machines.cuda(workers), staged=64)
-    program = compile_graph(graph_of(layers, *given, weights=(1, 2, 3, 4)), machine, verified=True)
-    check(program)
-    return program, {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}
+    return made_of(layers, given, (1, 2, 3, 4), workers)
 
 
 def equal(program, named, emulated, launches=2):
@@ -108,11 +113,55 @@ def test_a_blocks_own_stores_are_waited_for(workers):
         equal(program, named, emulated, launches=1)
 
 
-@pytest.mark.parametrize("order", [lambda h: h.flip(0), lambda h: torch.roll(h, 1, 0)])
-def test_rows_in_another_order_are_not_fetched(order):
+ORDERS = {
+    "flip": lambda h: h.flip(0), "roll": lambda h: torch.roll(h, 1, 0),
+    "transpose": lambda h: h.reshape(8, 32).T.reshape(4, 64), "gather": lambda h: h[torch.arange(4) * 3 % 4],
+    "slice": lambda h: h[1:3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rows_in_another_order(order):
     torch.manual_seed(0)
     given = [torch.randn(n).bfloat16() / 8 for n in ((4, 32), (64, 32), (16, 64))]
-    machine = dataclasses.replace(machines.cuda(3), staged=64)
-    made = graph_of(lambda x, a, b: order(x @ a.T) @ b.T, *given, weights=(1, 2))
-    program = compile_graph(made, machine, verified=True)
-    equal(program, {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}, Emulated(program), launches=1)
+    program, named = made_of(lambda x, a, b: ORDERS[order](x @ a.T) @ b.T, given, (1, 2), 3)
+    equal(program, named, Emulated(program), launches=1)
+
+
+def test_a_matrix_that_the_same_block_has_stored():
+    """The producer runs ahead of its queue, too, and needs no event for what its own block stores."""
+    torch.manual_seed(0)
+    given = [torch.randn(n).bfloat16() / 4 for n in ((40, 32), (64, 32), (3, 64))]
+    program, named = made_of(lambda x, a, y: y @ (x @ a.T).T.reshape(64, 40), given, (1,), 1)
+    emulated = Emulated(program)
+    for _ in range(3):
+        named["arg0_1"].mul_(-1.5)
+        equal(program, named, emulated, launches=1)
+
+
+@pytest.mark.parametrize("columns", [8, 96])
+def test_an_abort_ends_who_waits_for_room(columns):
+    """The task before a product picks an element that is not there; the ring is full, and nobody will empty it."""
+    torch.manual_seed(0)
+    x, w = torch.randn(2, 512).bfloat16(), torch.randn(columns, 512).bfloat16()
+    given = [torch.randn(8, 64), torch.tensor([0, 1]), x, w]
+    program, named = made_of(lambda table, i, x, w: (table[i] * 2, x @ w.T), given, (3,), 1)
+    emulated, memory = Emulated(program), P.tensors(program, named)
+    index = next(t for b, t in zip(program.buffers, memory, strict=True) if b.name == "arg1_1")
+    pointers = [t.data_ptr() for t in memory]
+    for picked, status in ((99, 2), (1, 0)):
+        index[1] = picked
+        for seed in range(2):
+            assert emulated.launch(pointers, [], seed).status == status
+
+
+def test_inputs_are_not_cut_into_crumbs():
+    """A part is what the copy engine and the tensor cores take at a time."""
+    assert dataflow.parts_of(8, 2048) == 1
+    assert dataflow.parts_of(16, 4096) == 4
+    assert dataflow.parts_of(9, 2056) == 0, "2,056 = 8 * 257: nothing between 8 and all"
+    for tokens, size in ((1, 8), (9, 2040), (32, 14336), (33, 11008)):
+        parts = dataflow.parts_of(tokens, size)
+        assert parts > 0
+        assert size % parts == 0
+        assert parts == 1 or size // parts >= dataflow.UNIT

@@ -189,7 +189,7 @@ def _inputs(program: Program, kernel: Kernel, tasks: list[Task], staged: dict[in
 def parts_of(tokens: int, size: int) -> int:
     """Into how many equal parts inputs are cut along the contraction to be fetched; 0: none that fit a slot."""
     for grain in (UNIT, CHUNK):
-        for parts in range(1, size // grain + 1):
+        for parts in range(1, max(size // UNIT, 1) + 1):  # smaller ones cost more than they bring
             part = size // parts
             if size % (parts * grain) == 0 and part <= PART_MOST and tokens * pitch_of(part) * 2 <= SLOT_MOST:
                 return parts

@@ -201,6 +201,9 @@ def shape_of(
         )
     if any(high >= 2**31 for t in program.tasks for _, high in t.tile):
         raise CompilerError(f"{program.name} has a loop of 2^31 steps or more, which task records do not hold")
+    room = architecture.shared - shape.block_bytes - STAGES_LEAST * STAGE_BYTES - shared
+    if shape.slots * slot_bytes > room:  # then parts come one by one
+        shape = dataclasses.replace(shape, slots=1)
     shared += shape.slots * slot_bytes
     stages = min(stages, (architecture.shared - shape.block_bytes - shared) // STAGE_BYTES)
     if stages < STAGES_LEAST:

@@ -21,6 +21,7 @@ from onelaunch.targets.cuda.dataflow import TOKENS_MOST
 from onelaunch.targets.cuda.dataflow import UNIT
 from onelaunch.targets.cuda.dataflow import parts_of
 from onelaunch.targets.cuda.dataflow import pitch_of
+from onelaunch.targets.cuda.kernel import ALIGNMENT
 from onelaunch.targets.cuda.kernel import SHARED_MOST
 from onelaunch.targets.cuda.kernel import SYNC
 from onelaunch.targets.cuda.kernel import KernelWriter
@@ -92,7 +93,10 @@ def write_linear(k: KernelWriter) -> None:
         return k.write_epilogue(k.body, k.steps())
     by_columns = any(m.by_columns for g in grouped.values() for _, _, m in g)
     first = build.var("block", axis.variable.args[0])
+    least = sum(_least_sums(k, tokens, group) for group in grouped.values())
+    k.kept += least
     passes = [_write_prologue(k, group) for group in grouped.values()]
+    k.kept -= least
     columns = _columns(k, tokens, passes, by_columns)
     start = k.shared
     k.house(_passing(k, [c for g in grouped.values() for _, c, _ in g]))
@@ -165,15 +169,33 @@ def _columns(k: KernelWriter, tokens: int, passes: list[Pass], by_columns: bool)
     """
     each = 4 * tokens * sum(_takers(p, tokens) * len(p.matrices) for p in passes)
     room = (SUMS_MOST if tokens <= TOKENS_TOGETHER else 2 * SUMS_MOST) // each
-    left = (SHARED_MOST - k.shared - k.kept) // each - 2 * ROWS  # in shared memory; rows of sums are padded
-    room = min(room, left) if left >= ROWS else room
     most = max(min(COLUMNS // ROWS, room // ROWS), 1)
+    while most > 1 and not _fits(k, sum(_sums_bytes(p, tokens, most * ROWS) for p in passes)):
+        most -= 1
     groups = -(-k.axes[-1].most // ROWS)
     groups = -(-groups // -(-groups // most))  # blocks of nearly equal size
     if by_columns:
         groups = 1 << (groups - 1).bit_length()
         groups = groups if groups <= most else groups // 2
     return groups * ROWS
+
+
+def _fits(k: KernelWriter, size: int) -> bool:
+    return k.shared + k.kept + size <= SHARED_MOST
+
+
+def _sums_bytes(p: Pass, tokens: int, columns: int) -> int:
+    rows = _padded(tokens, p.matrices[0].by_columns)
+    return -(-4 * len(p.numbers) * _takers(p, tokens) * rows * _pitch(p, tokens, columns) // ALIGNMENT) * ALIGNMENT
+
+
+def _least_sums(k: KernelWriter, tokens: int, group: list[tuple[int, Contraction, Matrix]]) -> int:
+    """Bytes that the sums of one group of columns take at most: they must lie in shared memory, inputs need not."""
+    _, c, matrix = group[0]
+    if matrix.by_columns:
+        return 0
+    parts = _along(tokens, 2) if _halves(k, c, matrix) else WARPS
+    return -(-4 * len(group) * parts * tokens * ROWS // ALIGNMENT) * ALIGNMENT
 
 
 def _pitch(p: Pass, tokens: int, columns: int) -> int:
@@ -187,7 +209,9 @@ def _reserve_sums(k: KernelWriter, p: Pass, tokens: int, columns: int, first: Ex
     pitch = _pitch(p, tokens, columns)
     size = len(p.numbers) * parts * rows * pitch
     name = f"@sums{p.numbers[0]}"
+    before = k.scratch
     pointer = k.reserve(name, size, (build.const(size),), (build.const(1),))
+    assert k.scratch == before or p.matrices[0].by_columns, "linear.cuh takes sums for shared memory"
     for place, number in enumerate(p.numbers):
         total: Expr | None = None
         for part in range(parts):
