@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import torch
 
 from onelaunch.errors import CallError
+from onelaunch.errors import OnelaunchError
 from onelaunch.errors import ProgramFormatError
 from onelaunch.errors import UnsupportedError
 from onelaunch.frontend.options import Options
@@ -27,6 +31,7 @@ from onelaunch.runtime.binding import device_of
 from onelaunch.runtime.dump import dump
 from onelaunch.runtime.forks import renewed_in_children
 from onelaunch.runtime.make import Clock
+from onelaunch.runtime.make import Made
 from onelaunch.runtime.make import Maker
 from onelaunch.runtime.signature import Signature
 
@@ -123,11 +128,36 @@ class CompiledSegment:
         with self._lock:
             return self._bindings.get(symbols) or self._make(symbols)
 
+    def extend(self, symbol: str, sizes: Sequence[int]) -> None:
+        """Make the programs so far for other sizes of one symbol now, side by side. Where that fails for a size, its
+        first call says why.
+        """
+        fixed = self.maker.machine.fixed
+        with self._lock:
+            wanted: dict[tuple[Symbol, ...], Callable[[], Binding]] = {}
+            for made, size in itertools.product(list(self._bindings), sizes):
+                other = tuple(
+                    buckets.ranges([own], self.sizing, [size], fixed)[0] if own.name == symbol else s
+                    for own, s in zip(self.symbols, made, strict=True)
+                )
+                if other not in self._bindings and other not in wanted:
+                    with contextlib.suppress(OnelaunchError):
+                        wanted[other] = self._begin(other)
+            for end in wanted.values():
+                with contextlib.suppress(OnelaunchError):
+                    end()
+
     def _make(self, symbols: tuple[Symbol, ...]) -> Binding:
+        return self._begin(symbols)()
+
+    def _begin(self, symbols: tuple[Symbol, ...]) -> Callable[[], Binding]:
         ranges = "".join(f"{s.name} {s.minimum} {s.maximum}\n" for s in symbols)
         largest = [self._size(s) for s in symbols if s.name in self.sizing]
         name = f"{self.name}@{','.join(largest)}" if largest else self.name
-        made = self.maker.make(name, ranges + self.text, lambda: self._specialised(symbols))
+        end = self.maker.begin(name, ranges + self.text, lambda: self._specialised(symbols))
+        return lambda: self._keep(symbols, end())
+
+    def _keep(self, symbols: tuple[Symbol, ...], made: Made) -> Binding:
         outputs = {b.argument for b in made.program.buffers if b.role is Role.OUTPUT}
         missing = [r for r in self.signature.results if r >= 0 and r not in outputs]
         if missing:

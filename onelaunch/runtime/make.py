@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import logging
 import shutil
 import tempfile
@@ -12,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -30,9 +33,12 @@ from onelaunch.runtime.targets import select
 from onelaunch.targets.base import Executable
 from onelaunch.targets.base import Target
 
+if TYPE_CHECKING:
+    from onelaunch.check import Certificate
+
 log = logging.getLogger(__name__)
 
-PROGRAM = "program.txt"
+PROGRAM, CERTIFICATE = "program.txt", "certificate.json"
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,7 +50,7 @@ class Made:
     program: Program
     executable: Executable
     cache_hit: bool
-    seconds: dict[str, float]  # by stage: transform, check, build; or load, check, build
+    seconds: dict[str, float]  # by stage: transform, check, build; or load, build, with check if it was never made
     folder: Path | None  # of the built files; None: they are gone
 
 
@@ -57,14 +63,15 @@ class Maker:
         self.machine = self.target.machine(options.workers)
         self.cache: Cache | None = caches.of(options)
 
-    def make(self, name: str, text: str, graph: Callable[[], Graph]) -> Made:
-        """The program of ``graph()``, which ``text`` identifies, under a name of its own. Raises UnsupportedError,
-        CheckError, CompilerError.
+    def begin(self, name: str, text: str, graph: Callable[[], Graph]) -> Callable[[], Made]:
+        """Start to make the program of ``graph()``, which ``text`` identifies, under a name of its own; what this returns
+        ends it. Several may be begun before the first is ended: then they compile side by side. Either step raises
+        UnsupportedError, CheckError, CompilerError.
         """
         key = cache_key("program", text, *caches.settings(self.options))
         with _disable_current_modes():  # the caller traces fake tensors; a target may allocate real ones
             found = self._stored(key, name)
-            return self._fresh(key, name, graph) if found is None else found
+            return self._fresh(key, name, graph) if found is None else lambda: found
 
     def _stored(self, key: str, name: str) -> Made | None:
         entry = self.cache.find(key) if self.cache is not None else None
@@ -73,9 +80,11 @@ class Maker:
         clock = Clock()
         try:
             with clock("load"):
-                program = parse_program((entry / PROGRAM).read_text())
-                program = dataclasses.replace(program, name=name)
-            self._check(program, clock)
+                text = (entry / PROGRAM).read_text()
+                program = dataclasses.replace(parse_program(text), name=name)
+                certified = _is_certified(entry, text)
+            if not certified:
+                self._check(program, clock)
             with clock("build"):
                 executable = self.target.build(program, entry)
         except (OSError, ValueError, ProgramFormatError, CheckError, CompilerError) as error:
@@ -84,24 +93,39 @@ class Maker:
             return None
         return Made(program, executable, True, clock.seconds, entry)
 
-    def _fresh(self, key: str, name: str, graph: Callable[[], Graph]) -> Made:
+    def _fresh(self, key: str, name: str, graph: Callable[[], Graph]) -> Callable[[], Made]:
         from onelaunch.transform import compile_graph
 
         clock = Clock()
         with clock("transform"):
             program = dataclasses.replace(compile_graph(graph(), self.machine), name=name)
-        return self.build(program, key, clock)
+        return self._begin(program, key, clock)
 
-    def build(self, program: Program, key: str | None = None, clock: Clock | None = None) -> Made:
-        """Check and build a program; ``key``: where to keep it on disk."""
-        clock = clock or Clock()
-        self._check(program, clock)
+    def build(self, program: Program) -> Made:
+        """Check and build a program that is at hand; nothing is kept on disk."""
+        return self._begin(program, None, Clock())()
+
+    def _begin(self, program: Program, key: str | None, clock: Clock) -> Callable[[], Made]:
+        with clock("build"):
+            load = self.target.begin(program)  # what compiles meanwhile is not loaded before the check has passed
+
+        def end() -> Made:
+            with _disable_current_modes():
+                return self._end(program, load, key, clock)
+
+        return end
+
+    def _end(self, program: Program, load: Callable[[Path], Executable], key: str | None, clock: Clock) -> Made:
+        certificate = self._check(program, clock)
         built: list[Executable] = []
 
         def write(folder: Path) -> None:
             if key is not None:
-                (folder / PROGRAM).write_text(print_program(program))
-            built.append(self.target.build(program, folder))
+                text = print_program(program)
+                (folder / PROGRAM).write_text(text)
+                if certificate is not None:
+                    (folder / CERTIFICATE).write_text(_print_certificate(certificate, text))
+            built.append(load(folder))
 
         with clock("build"):
             kept = self.cache.store(key, write) if self.cache is not None and key is not None else None
@@ -120,13 +144,27 @@ class Maker:
             weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
         return made
 
-    def _check(self, program: Program, clock: Clock) -> None:
+    def _check(self, program: Program, clock: Clock) -> Certificate | None:
         if not self.options.check:
-            return
+            return None
         from onelaunch.check import check
 
         with clock("check"):
-            check(program)
+            return check(program)
+
+
+def _print_certificate(certificate: Certificate, text: str) -> str:
+    """What ``_is_certified`` believes: an entry's key names the sources that checked it (``fingerprint``)."""
+    return json.dumps({"program": hashlib.sha256(text.encode()).hexdigest(), "certificate": str(certificate)}, indent=1)
+
+
+def _is_certified(entry: Path, text: str) -> bool:
+    """Whether the program that ``text`` prints was checked before it was stored."""
+    try:
+        found = json.loads((entry / CERTIFICATE).read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("program") == hashlib.sha256(text.encode()).hexdigest()
 
 
 class Clock:

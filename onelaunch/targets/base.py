@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -39,3 +40,8 @@ class Target(Protocol):
 
     def build(self, program: Program, folder: Path) -> Executable:
         """Generate, compile and load. Files go to ``folder``; a finished build found there is reused."""
+
+    def begin(self, program: Program) -> Callable[[Path], Executable]:
+        """``build`` in two steps: what takes long has begun in the background, if the target can do that; what is
+        returned takes the folder, and waits.
+        """

@@ -107,6 +107,19 @@ def test_a_refused_source(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_sources_are_compiled_in_the_background(tmp_path):
+    """Several at once, and what fails says so where it is waited for."""
+    texts = [f'extern "C" __global__ void f{n}() {{}}' for n in range(3)]
+    begun = [compiler.begin(text) for text in (*texts, "this is no C++")]
+    for n, (text, end) in enumerate(zip(texts, begun, strict=False)):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        assert compiler.build(text, folder, begun=end) == compiler.compile_source(text)[0]
+        assert compiler.build(text, folder)[:4] == b"\x7fELF"
+    with pytest.raises(CompilerError, match="NVRTC refused the generated source"):
+        compiler.build("this is no C++", tmp_path, begun=begun[3])
+
+
 def test_a_binary_is_reused(tmp_path):
     text = 'extern "C" __global__ void f() {}'
     first = compiler.build(text, tmp_path)

@@ -14,18 +14,24 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from onelaunch.errors import CallError
+from onelaunch.errors import CompilerError
 from onelaunch.errors import ProgramFormatError
 from onelaunch.frontend import stats
 from onelaunch.frontend.backend import backend
 from onelaunch.frontend.options import Options
+from onelaunch.program.cache import MANIFEST
 from onelaunch.program.file import load
+from onelaunch.program.program import Program
 from onelaunch.runtime import cache
 from onelaunch.runtime import compiled as runtime_compiled
 from onelaunch.runtime import make
 from onelaunch.runtime.compiled import CompiledSegment
 from onelaunch.runtime.compiled import compile_segment
 from onelaunch.runtime.compiled import load_segment
+from onelaunch.runtime.make import CERTIFICATE
 from onelaunch.runtime.make import PROGRAM
+from onelaunch.targets.reference.executable import ReferenceExecutable
+from onelaunch.targets.reference.target import ReferenceTarget
 
 aten = torch.ops.aten
 
@@ -80,11 +86,28 @@ def test_a_static_segment(options: Options):
 def test_the_second_time_comes_from_disk(options: Options):
     compiled(options)
     again, args = compiled(options), inputs()
-    assert again.cache_hit and set(again.seconds) == {"lower", "load", "check", "build"}
+    assert again.cache_hit and set(again.seconds) == {"lower", "load", "build"}
     torch.testing.assert_close(again(*args)[0], expected(args))
     assert not compiled(Options(target="reference", cache=False)).cache_hit
     other = Options(target="reference", cache_dir=options.cache_dir, workers=2)
     assert not compiled(other).cache_hit
+
+
+@pytest.mark.parametrize("why", ["never checked", "another program's", "unreadable"])
+def test_a_stored_program_without_a_certificate_is_checked(options: Options, why: str):
+    compiled(dataclasses.replace(options, check=why != "never checked"))
+    store = cache.of(options)
+    assert store is not None
+    ((_, _, key),) = store.entries()
+    files = {f.name: f.read_bytes() for f in (store.folder / key).iterdir()}
+    assert (CERTIFICATE in files) == (why != "never checked")
+    if why != "never checked":
+        wrong = {"another program's": files[CERTIFICATE].replace(b'"program": "', b'"program": "0'), "unreadable": b"["}
+        files[CERTIFICATE] = wrong[why]
+        store.drop(key)
+        store.store(key, lambda folder: [(folder / n).write_bytes(b) for n, b in files.items() if n != MANIFEST])
+    again = compiled(options)
+    assert again.cache_hit and set(again.seconds) == {"lower", "load", "check", "build"}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "tamper", "reseal"])
@@ -167,6 +190,43 @@ def test_sizes_with_programs_of_their_own(tmp_path: Path, monkeypatch: pytest.Mo
     assert saved is not None
     loaded = load_segment(saved, segment.maker.options, "second")
     assert list(loaded._bindings) == list(segment._bindings)[:1] and loaded.cache_hit
+
+
+def test_other_sizes_are_made_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each is begun before the first is ended; one that cannot be made says so when it is called."""
+    steps: list[str] = []
+
+    class Slow(ReferenceTarget):
+        def begin(self, program: Program) -> Callable[[Path], ReferenceExecutable]:
+            size = program.name.partition("@")[2].partition(",")[0]
+            steps.append(f"begin {size}")
+            if size == "2" and steps.count("begin 2") == 1:
+                raise CompilerError("no")
+
+            def end(folder: Path) -> ReferenceExecutable:
+                steps.append(f"end {size}")
+                return super(Slow, self).build(program, folder)
+
+            return end
+
+    monkeypatch.setattr(make, "select", lambda *named: Slow())
+    made = make_fx(lambda x, w: torch.sigmoid(x @ w.T), tracing_mode="symbolic")(*inputs(3)[:2])
+    for node in made.graph.nodes:
+        if node.op == "output":
+            node.args = (node.args,)
+    names = [n.name for n in made.graph.nodes if n.op == "placeholder"]
+    segment = compile_segment(made, {names[1]}, Options(target="reference", cache_dir=tmp_path / "cache"), "first")
+    rows = next(
+        s.name for s, source in zip(segment.symbols, segment.signature.sources, strict=True) if source.position == 0
+    )
+    segment.extend(rows, [8, 3, 2, 16])
+    assert steps == ["begin 4", "end 4", "begin 8", "begin 2", "begin 16", "end 8", "end 16"]
+    assert len(segment.programs) == 3
+    with torch.no_grad():
+        for count in (16, 8, 2):
+            x, w, _ = inputs(count)
+            torch.testing.assert_close(segment(x, w)[0], torch.sigmoid(x @ w.T))
+    assert steps[7:] == ["begin 2", "end 2"]
 
 
 def test_programs_by_bucket(tmp_path: Path):

@@ -70,7 +70,8 @@ class Launcher:
         """The step of Dynamo's graph of the stack. Raises UnsupportedError."""
         modules = self.config.compilation_config.static_forward_context
         try:
-            step = DecodeStep(gm, inputs, modules, settings.options(self.config), self.report)
+            options, sizes = settings.options(self.config), settings.sizes(self.config)
+            step = DecodeStep(gm, inputs, modules, options, self.report, sizes)
             self._size = rewrite.size_of_tokens(gm, step.found)
         except OnelaunchError:
             raise

@@ -53,6 +53,14 @@ def rows(config: Any) -> int:
     return found
 
 
+def sizes(config: Any) -> tuple[int, ...]:
+    """Numbers of tokens of which vLLM captures graphs of launches: what it runs is padded to these."""
+    own = config.compilation_config
+    if config.device_config.device_type != "cuda" or not own.cudagraph_mode.has_full_cudagraphs():
+        return ()
+    return tuple(n for n in own.cudagraph_capture_sizes or () if n <= rows(config))
+
+
 def untested() -> str | None:
     """What is to be said of this version of vLLM; None: it is a tested one."""
     version = importlib.metadata.version("vllm")

@@ -28,6 +28,7 @@ from onelaunch.integrations.vllm.batch import NotDecodeError
 from onelaunch.integrations.vllm.fakes import Fakes
 from onelaunch.integrations.vllm.layers import Layer
 from onelaunch.integrations.vllm.report import Report
+from onelaunch.runtime.compiled import CompiledSegment
 
 log = logging.getLogger("vllm.onelaunch")
 WARMING = "warming up"
@@ -43,12 +44,15 @@ class _Made:
 
 
 class DecodeStep:
-    """``gm``: what Dynamo gave for the stack, called with ``inputs``. ``modules``: vLLM's attention layers by name."""
+    """``gm``: what Dynamo gave for the stack, called with ``inputs``. ``modules``: vLLM's attention layers by name.
+    ``sizes``: numbers of tokens for which programs are made together, as soon as there is a cache.
+    """
 
     def __init__(
-        self, gm: GraphModule, inputs: Sequence[Any], modules: dict[str, Any], options: dict[str, Any], report: Report
-    ) -> None:
-        self.gm, self.report = gm, report
+        self, gm: GraphModule, inputs: Sequence[Any], modules: dict[str, Any], options: dict[str, Any], report: Report,
+        sizes: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        self.gm, self.report, self.sizes = gm, report, sizes
         self.options = option_table.parse({**options, "fallback": "error"})
         self.found = rewrite.inspect(gm, inputs)
         self.layers: dict[str, Layer] = {}
@@ -167,7 +171,11 @@ class DecodeStep:
         for node, value in zip(gm.graph.find_nodes(op="placeholder"), inputs, strict=True):
             node.meta["example_value"] = value
         with fakes.env.suppress_guards():  # what tracing decides by the hint holds for every number of tokens, also one
-            return compile_graph(gm, inputs, self.options)
+            made = compile_graph(gm, inputs, self.options)
+        for segment in made.record.live:
+            if isinstance(segment, CompiledSegment):
+                segment.extend(str(fakes.tokens), self.sizes)
+        return made
 
     def _view(self, name: str, cache: torch.Tensor) -> torch.Tensor:
         """The cache as a program takes it; the same tensor as long as vLLM keeps the same one. It holds memory, so it

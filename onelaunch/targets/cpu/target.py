@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from onelaunch.errors import OptionError
@@ -40,3 +42,7 @@ class CpuTarget:
         parts = 1 if len(program.kernels) < SPLIT_FROM else min(2, os.cpu_count() or 1)
         texts = [source.text(part, parts) for part in range(parts)] if program.kernels else []
         return CpuExecutable(program, library.build(texts, folder), source.scratch)
+
+    def begin(self, program: Program) -> Callable[[Path], CpuExecutable]:
+        """All of it waits for the folder: the compiler is a process, and its files go there."""
+        return functools.partial(self.build, program)

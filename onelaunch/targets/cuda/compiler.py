@@ -6,6 +6,8 @@ import functools
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from onelaunch.errors import CompilerError
@@ -50,13 +52,27 @@ def fingerprint(architecture: str = TESTED.name) -> str:
     return f"{architecture} {STANDARD} {version()} {library_hash()}"
 
 
-def build(source: str, folder: Path, architecture: str = TESTED.name) -> bytes:
-    """The cubin of ``source``; one found in ``folder`` is reused if it was made from the same source, the same way."""
+def begin(source: str, architecture: str = TESTED.name) -> Callable[[], bytes]:
+    """Starts to compile ``source`` in a thread of its own; what is returned waits for it, and gives the cubin or raises
+    what ``compile_source`` does.
+    """
+    thread = ThreadPoolExecutor(1, "onelaunch-nvrtc")
+    made = thread.submit(compile_source, source, architecture)
+    thread.shutdown(wait=False)
+    return lambda: made.result()[0]
+
+
+def build(
+    source: str, folder: Path, architecture: str = TESTED.name, begun: Callable[[], bytes] | None = None
+) -> bytes:
+    """The cubin of ``source``; one found in ``folder`` is reused if it was made from the same source, the same way.
+    ``begun``: what ``begin`` has returned for the same source.
+    """
     origin = json.dumps({"source": hashlib.sha256(source.encode()).hexdigest(), "compiler": fingerprint(architecture)})
     binary, made_from = folder / BINARY, folder / ORIGIN
     if binary.is_file() and made_from.is_file() and made_from.read_text() == origin:
         return binary.read_bytes()
-    code = compile_source(source, architecture)[0]
+    code = begun() if begun is not None else compile_source(source, architecture)[0]
     (folder / SOURCE).write_text(source)
     binary.write_bytes(code)
     made_from.write_text(origin)

@@ -20,6 +20,7 @@ from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import loads
 from onelaunch.graph.index import terms
 from onelaunch.graph.nest import Kind
+from onelaunch.graph.nest import Nest
 from onelaunch.program.program import Buffer
 from onelaunch.program.program import Kernel
 from onelaunch.program.program import Program
@@ -80,7 +81,8 @@ def dataflow(program: Program) -> Dataflow:
     tasks: list[list[Task]] = [[] for _ in program.kernels]
     for task in program.tasks:
         tasks[task.kernel].append(task)
-    staged = [_staged(program, k, own) for k, own in zip(program.kernels, tasks, strict=True)]
+    steps = [tuple(int(s.value) for s in b.strides) if _is_static(b) else None for b in program.buffers]
+    staged = [_staged(k, own, steps) for k, own in zip(program.kernels, tasks, strict=True)]
     inputs = [_inputs(program, k, own, s) for k, own, s in zip(program.kernels, tasks, staged, strict=True)]
     flagged = _flagged(program, tasks, staged)
     for copied, own, whole in zip(staged, tasks, inputs, strict=True):
@@ -122,13 +124,15 @@ def dataflow(program: Program) -> Dataflow:
 # --- staging ----------------------------------------------------------------------------------------------------------
 
 
-def _staged(program: Program, kernel: Kernel, tasks: list[Task]) -> dict[int, list[tuple[int, int]]]:
-    """The operands of a kernel that are staged, and what of each for every task: first element and count."""
+def _staged(kernel: Kernel, tasks: list[Task], steps: list[tuple[int, ...] | None]) -> dict[int, list[tuple[int, int]]]:
+    """The operands of a kernel that are staged, and what of each for every task: first element and count. ``steps``:
+    of ``_span``.
+    """
     room = STAGED_MOST if kernel.nest.kind is Kind.LINEAR else STAGED_OTHERS
     found: dict[int, list[tuple[int, int]]] = {}
     candidates = []
     for i in _copied(kernel):
-        spans = [_span(program, t, i) for t in tasks]
+        spans = [_span(t, i, steps) for t in tasks]
         whole = [s for s in spans if s is not None]
         if len(whole) == len(spans):
             candidates.append((max((c for _, c in whole), default=0) * kernel.operands[i].dtype.itemsize, i, whole))
@@ -229,22 +233,24 @@ def _copied(kernel: Kernel) -> Iterator[int]:
     return (i for i, o in enumerate(kernel.operands) if o.name not in kept)
 
 
-def _span(program: Program, task: Task, operand: int) -> tuple[int, int] | None:
-    """The elements of an operand that a task reads, if they lie close together: first and count."""
+def _span(task: Task, operand: int, steps: list[tuple[int, ...] | None]) -> tuple[int, int] | None:
+    """The elements of an operand that a task reads, if they lie close together: first and count. ``steps``: the strides
+    of every buffer, None where they are not fixed.
+    """
     number = task.operands[operand]
-    buffer = program.buffers[number]
-    if task.operands.count(number) > 1 or not _is_static(buffer):
+    strides = steps[number]
+    if strides is None or task.operands.count(number) > 1:
         return None
-    strides = [int(s.value) for s in buffer.strides]
     low, high, elements = 2**62, -1, 0
     for region in task.reads:
         if region.buffer != number:
             continue
-        if any(s.via is not None or s.low >= s.high for s in region.box) or min(strides, default=0) < 0:
-            return None
-        low = min(low, sum(s.low * k for s, k in zip(region.box, strides, strict=True)))
-        high = max(high, sum((s.high - 1) * k for s, k in zip(region.box, strides, strict=True)))
-        elements += math.prod(s.high - s.low for s in region.box)
+        start, end, size = 0, 0, 1
+        for s, step in zip(region.box, strides, strict=True):
+            if s.via is not None or s.low >= s.high or step < 0:
+                return None
+            start, end, size = start + s.low * step, end + (s.high - 1) * step, size * (s.high - s.low)
+        low, high, elements = min(low, start), max(high, end), elements + size
     count = high - low + 1
     return (low, count) if 0 < count <= 2 * elements and high < 2**31 else None
 
@@ -286,21 +292,29 @@ def _written_once(program: Program) -> set[int]:
     """Buffers of which every launch writes every element once, by one op that does not read them."""
     writers: dict[int, set[int]] = {}
     points: dict[int, int] = {}
+    plain, targets = [_is_plain(k.nest) for k in program.kernels], [_target(k) for k in program.kernels]
     for t in program.tasks:
-        nest = program.kernels[t.kernel].nest
-        target = t.operands[next(i for i, o in enumerate(program.kernels[t.kernel].operands) if o.name == nest.target)]
-        variables = [e for e in nest.index if e.op is Op.VAR]
-        plain = (
-            len(set(variables)) == len(nest.vars) and all(e.is_const or e.op is Op.VAR for e in nest.index)
-            and not nest.walked and all(v.args[0].is_const for v in nest.vars)
-            and all(e.attr != nest.target for e in nest.loads())
-        )  # fmt: skip
-        writers.setdefault(target, set()).add(t.op if plain else -1 - t.op)
+        target = t.operands[targets[t.kernel]]
+        writers.setdefault(target, set()).add(t.op if plain[t.kernel] else -1 - t.op)
         points[target] = points.get(target, 0) + math.prod(high - low for low, high in t.tile)
     return {
         b for b, ops in writers.items()
         if len(ops) == 1 and min(ops) >= 0 and points[b] == math.prod(program.buffers[b].extents)
     }  # fmt: skip
+
+
+def _target(kernel: Kernel) -> int:
+    return next(i for i, o in enumerate(kernel.operands) if o.name == kernel.nest.target)
+
+
+def _is_plain(nest: Nest) -> bool:
+    """Whether every step stores an element of its own, as the variables count, and reads none of them."""
+    variables = [e for e in nest.index if e.op is Op.VAR]
+    return (
+        len(set(variables)) == len(nest.vars) and all(e.is_const or e.op is Op.VAR for e in nest.index)
+        and not nest.walked and all(v.args[0].is_const for v in nest.vars)
+        and all(e.attr != nest.target for e in nest.loads())
+    )  # fmt: skip
 
 
 def _elements(task: Task, buffer: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from onelaunch.errors import CompilerError
@@ -10,6 +11,7 @@ from onelaunch.program.machine import Machine
 from onelaunch.program.program import Program
 from onelaunch.targets.cuda import compiler
 from onelaunch.targets.cuda import device
+from onelaunch.targets.cuda.emit import Source
 from onelaunch.targets.cuda.emit import generate
 from onelaunch.targets.cuda.executable import CudaExecutable
 from onelaunch.targets.cuda.loaded import Loaded
@@ -47,9 +49,22 @@ class CudaTarget:
 
         Raises CompilerError where no GPU can run the program, or NVRTC is absent.
         """
+        source, architecture = self._generate(program)
+        return self._load(program, source, compiler.build(source.text(), folder, architecture))
+
+    def begin(self, program: Program) -> Callable[[Path], CudaExecutable]:
+        """As ``build``, but NVRTC compiles in a thread of its own, also for several programs at once."""
+        source, architecture = self._generate(program)
+        text = source.text()
+        begun = compiler.begin(text, architecture)
+        return lambda folder: self._load(program, source, compiler.build(text, folder, architecture, begun))
+
+    def _generate(self, program: Program) -> tuple[Source, str]:
+        """The source, and the architecture that it is for."""
         if (reason := device.reason_against()) is not None:
             raise CompilerError(f"target 'cuda' is not available: {reason}; use target='cpu'")
         architecture = device.architecture_of()
-        source = (generate_ops if self.launch == "graph" else generate)(program, architecture)
-        cubin = compiler.build(source.text(), folder, architecture.name)
+        return (generate_ops if self.launch == "graph" else generate)(program, architecture), architecture.name
+
+    def _load(self, program: Program, source: Source, cubin: bytes) -> CudaExecutable:
         return CudaExecutable(program, source, cubin, LoadedOps if self.launch == "graph" else Loaded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from onelaunch.graph.dtype import DType
@@ -35,3 +37,7 @@ class ReferenceTarget:
     def build(self, program: Program, folder: Path) -> ReferenceExecutable:
         """Nothing is generated; ``folder`` stays untouched."""
         return ReferenceExecutable(program, self.mode, self.seed, self.debug)
+
+    def begin(self, program: Program) -> Callable[[Path], ReferenceExecutable]:
+        """There is nothing to begin."""
+        return functools.partial(self.build, program)
