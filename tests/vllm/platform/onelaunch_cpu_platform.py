@@ -24,6 +24,13 @@ class TorchCpuPlatform(CpuPlatform):
             library.impl(schema.partition("(")[0], function, "CompositeExplicitAutograd")
 
     @classmethod
+    def check_and_update_config(cls, vllm_config) -> None:
+        super().check_and_update_config(vllm_config)
+        # From 0.33 on, runner V2 warms up on a CPU, too: every feature of sampling, not all of which Triton's
+        # interpreter can run; and steps that no request asks for would be counted as launches.
+        vllm_config.kernel_config.enable_jit_warmup = False
+
+    @classmethod
     def get_attn_backend_cls(cls, *args, **kwargs) -> str:
         return "onelaunch.integrations.vllm.torch_attention.TorchAttentionBackend"
 
