@@ -11,7 +11,7 @@ from typing import Any
 from onelaunch.frontend.policy import MAX_ROWS
 
 NAMES = ("onelaunch", "mirage")  # of the backend
-TESTED = ("0.24.", "0.32.")
+TESTED = ("0.24.", "0.32.", "0.33.")
 SEAMS = ("model", "graph")
 MARK = "asked"
 ROWS_ON_GPU = 8  # sequences up to which launches beat the graphs of vLLM on an H200: benchmarks/results/vllm-h200.json
