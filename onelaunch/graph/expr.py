@@ -91,7 +91,7 @@ _interned: weakref.WeakValueDictionary[Any, Expr] = weakref.WeakValueDictionary(
 class Expr:
     """One node of an expression. Build it with the functions of ``onelaunch.graph.build``, which simplify."""
 
-    __slots__ = ("__weakref__", "_free", "_range", "_text", "args", "attr", "dtype", "op")
+    __slots__ = ("__weakref__", "_free", "_loads", "_range", "_text", "args", "attr", "dtype", "op")
 
     op: Op
     args: tuple[Expr, ...]
@@ -100,6 +100,7 @@ class Expr:
     _free: frozenset[Expr] | None
     _range: tuple[int, int] | None
     _text: str | None
+    _loads: tuple[Expr, ...] | None
 
     def __init__(self) -> None:
         raise TypeError("expressions are interned: use Expr.make or onelaunch.graph.build")
@@ -112,7 +113,7 @@ class Expr:
         if found is None:
             found = object.__new__(Expr)
             found.op, found.args, found.attr, found.dtype = op, args, attr, dtype
-            found._free = found._range = found._text = None
+            found._free = found._range = found._text = found._loads = None
             _interned[key] = found
         return found
 
@@ -163,9 +164,11 @@ def walk(root: Expr) -> Iterator[Expr]:
             stack.extend((a, False) for a in reversed(node.args))
 
 
-def loads(root: Expr) -> list[Expr]:
+def loads(root: Expr) -> tuple[Expr, ...]:
     """The distinct LOAD nodes of an expression, loads inside index expressions included."""
-    return [e for e in walk(root) if e.op is Op.LOAD]
+    if root._loads is None:
+        root._loads = tuple([e for e in walk(root) if e.op is Op.LOAD])
+    return root._loads
 
 
 def rewrite(root: Expr, rule: Callable[[Expr], Expr | None], memo: dict[Expr, Expr] | None = None) -> Expr:

@@ -17,7 +17,6 @@ from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import loads
-from onelaunch.graph.expr import walk
 from onelaunch.graph.index import terms
 
 PART_BLOCK = 64  # positions: parts of an attention begin at multiples of it, counted from the first that can count
@@ -128,9 +127,7 @@ class Nest:
             return self._loads
         seen: dict[Expr, None] = {}
         for root in self.exprs():
-            for e in walk(root):
-                if e.op is Op.LOAD:
-                    seen.setdefault(e)
+            seen.update(dict.fromkeys(loads(root)))
         object.__setattr__(self, "_loads", list(seen))
         return list(seen)
 

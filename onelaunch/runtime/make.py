@@ -64,8 +64,8 @@ class Maker:
         self.cache: Cache | None = caches.of(options)
 
     def begin(self, name: str, text: str, graph: Callable[[], Graph]) -> Callable[[], Made]:
-        """Start to make the program of ``graph()``, which ``text`` identifies, under a name of its own; the call that is
-        returned ends it. Several may be begun before the first is ended: then they compile side by side. Either step
+        """Start to make the program of ``graph()``, which ``text`` identifies, under a name of its own. The call that
+        is returned ends it; several may be begun before the first is ended, then they compile side by side. Either step
         raises UnsupportedError, CheckError, CompilerError.
         """
         key = cache_key("program", text, *caches.settings(self.options))

@@ -17,6 +17,7 @@ import math
 from onelaunch.graph import build
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import loads
 from onelaunch.graph.expr import substitute
 from onelaunch.graph.graph import Graph
 from onelaunch.graph.graph import Node
@@ -78,13 +79,7 @@ def may_inline(name: str, user: Node) -> bool:
     if any(c.w.attr == name for c in nest.contractions):
         return False
     a = nest.attention
-    return a is None or not any(e.attr == name for part in (a.k, a.v) for e in _loads(part))
-
-
-def _loads(e: Expr) -> list[Expr]:
-    from onelaunch.graph.expr import loads
-
-    return loads(e)
+    return a is None or not any(e.attr == name for part in (a.k, a.v) for e in loads(part))
 
 
 def epilogue(graph: Graph) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from onelaunch.graph.expr import Expr
 from onelaunch.graph.expr import Op
+from onelaunch.graph.expr import loads
 from onelaunch.graph.expr import rewrite
 from onelaunch.graph.expr import substitute
 from onelaunch.graph.expr import walk
@@ -36,7 +37,10 @@ def inline(nest: Nest, producers: Mapping[str, Node]) -> Nest:
             return element(producers[e.attr], e.args)
         return None
 
-    return nest.map(lambda root: rewrite(root, expand, memo))
+    def rule(root: Expr) -> Expr:
+        return rewrite(root, expand, memo) if any(e.attr in producers for e in loads(root)) else root
+
+    return nest.map(rule)
 
 
 def loads_of(nest: Nest, name: str) -> list[Expr]:
