@@ -106,7 +106,7 @@ def test_reductions() -> None:
     assert substitute(build.reduce("sum", one, load("x", [one], F32)), {}) is load("x", [0], F32)
     upto = var("r", build.add(I, const(1)))
     assert build.reduce("sum", upto, load("x", [upto], F32)).free == {I}
-    assert loads(total) == [load("x", [I, r], F32), load("w", [r], F32)]
+    assert loads(total) == (load("x", [I, r], F32), load("w", [r], F32))
 
 
 def test_rewriting_visits_operands_first_and_once() -> None:
