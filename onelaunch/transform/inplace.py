@@ -24,6 +24,9 @@ from onelaunch.graph.nest import Kind
 from onelaunch.graph.nest import Nest
 
 
+IDLE = 2  # products
+
+
 @dataclasses.dataclass(slots=True)
 class Ordered:
     """Nodes in execution order, and the storage that each value lives in (its own name unless it shares one)."""
@@ -44,7 +47,34 @@ def inplace(graph: Graph) -> Ordered:
             state.fresh_base(node)  # reads the base before anyone overwrites it
     order = state.sort(state.before)
     assert order is not None, "an order was checked before"
-    return Ordered([_on_storage(n, state.storage) for n in order], state.storage)
+    return Ordered([_on_storage(n, state.storage) for n in _idle_later(order, state)], state.storage)
+
+
+def _idle_later(order: list[Node], state: _State) -> list[Node]:
+    """Stores that waited for readers of what they overwrite, and that nobody but other such stores waits for, go behind
+    the next two products: on its queue such a task would keep the next one waiting for its event.
+    """
+    idle: set[str] = set()
+    needed: set[str | None] = set()
+    for node in reversed(order):
+        name = node.out.name
+        before = state.before.get(name, set())
+        if before and name not in needed:
+            idle.add(name)
+        else:
+            needed |= {node.base, *state.reads[name], *before}
+    found: list[Node] = []
+    waiting: list[tuple[int, Node]] = []  # products to come before it
+    for node in order:
+        if node.out.name in idle:
+            waiting.append((IDLE, node))
+            continue
+        found.append(node)
+        if node.nest.kind is Kind.LINEAR:
+            waiting = [(left - 1, n) for left, n in waiting]
+            found += [n for left, n in waiting if left == 0]
+            waiting = [(left, n) for left, n in waiting if left > 0]
+    return found + [n for _, n in waiting]
 
 
 class _State:

@@ -19,6 +19,7 @@ from onelaunch.graph.expr import substitute
 from onelaunch.graph.expr import walk
 from onelaunch.graph.nest import Attention
 from onelaunch.program.program import maximum
+from onelaunch.targets.cuda.kernel import LATE
 from onelaunch.targets.cuda.kernel import SYNC
 from onelaunch.targets.cuda.kernel import KernelWriter
 from onelaunch.targets.cuda.nests import Steps
@@ -141,11 +142,12 @@ def _write_group(
             _evaluate(k, r, block, begin, end)
     newly = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
     k.defers = _defers(k, a, newest, rows)
+    k.late = not k.defers and _is_early(k, a, newest, rows, axis, size)
     fill = _write_queries(k, a, newest, block, members, row)
     score = _write_score(k, a, block, axis)
     cache = _write_cache(k, a, rows, block)
     how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
-    call = f"attend<{size}, {width}, {value_size}, {how}>"
+    call = f"attend<{size}, {width}, {value_size}, {how}{', true' if k.late else ''}>"
     ready = "[&] { scratch.events_reached(), scratch.begin(); }" if k.defers else "[] {}"
     block.items.append(f"{call}({fill}, {ready}, {queries}, {cache}, {begin}, {end}, {score}, {out}, {parts}{newly});")
     address = build.add(build.mul(row, build.const(values)), build.sub(d.variable, d.low))
@@ -166,6 +168,22 @@ def _defers(k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Ro
     parts += [] if newest is None else [newest.at, newest.key, newest.value]
     early = {e.attr for part in parts if part is not None for e in loads(part)} & operands
     return k.use.waits and operands - apart | early <= known and not any(isinstance(r, Computed) for r in rows)
+
+
+def _is_early(
+    k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Rows, Rows], axis: Axis | None, size: int
+) -> bool:
+    """Whether keys and values can be asked for before anything else: no op before writes them, where they lie is known,
+    and the task needs one pass over them.
+    """
+    if k.use.waits or any(isinstance(r, Computed) for r in rows):
+        return False
+    parts = [a.start, a.stop, a.scan, a.part, *(r.base for r in rows)]
+    parts += [] if newest is None else [newest.at]
+    needed = {e.attr for part in parts if part is not None for e in loads(part)} | {r.operand for r in rows}
+    known = {k.kernel.operands[i].name for i in k.use.settled - k.use.flagged}
+    once = all(x.most == 1 for x in k.axes[:-1] if x is not axis) and (axis is None or axis.most == size)
+    return once and needed <= known
 
 
 def _reserve_newest(
@@ -204,6 +222,7 @@ def _write_queries(
     name = writer.fresh("fill", numbered=False)
     body = Block(block, f"const auto {name} = [&]")
     body.end = "};"
+    body.items += [LATE] if k.late else []
     head = Steps(full(a.head), maximum(a.head.args[0]))
     if any(e.op is Op.REDUCE for e in walk(a.q)):
         write_shared_store(writer, body, [*members, head], "@q", (row, a.head), a.q, trusted=True)

@@ -33,6 +33,7 @@ from onelaunch.targets.source.writer import identifier
 ALIGNMENT = 128
 SHARED_MOST = 120 * 1024  # bytes of a kernel's own memory in shared memory; the ring takes what is left
 SYNC = "sync_block();"
+LATE = "@late;"
 WALKED_MOST = 16 * 1024  # bytes of values that a walk stores, computed before it
 
 
@@ -71,6 +72,7 @@ class KernelWriter(KernelSource[TeamWriter]):
         )  # fmt: skip
         self.homes: dict[int, str] = {}  # of staged operands, once they are known to be used
         self.defers = False  # the body itself waits for events, where it needs them
+        self.late = False  # a line LATE of the body stands for what looks for values with flags
         self.direct: dict[int, str] = {}  # staged operands that go somewhere else: the statement that copies them
         super().__init__(
             number, kernel, symbols, tiles, constant, lambda memory, names: TeamWriter(memory, CUDA, names)
@@ -159,16 +161,22 @@ class KernelWriter(KernelSource[TeamWriter]):
         start = f"__device__ __forceinline__ void run_{self.number}("
         head = f"{start}{common},\n{' ' * len(start)}const Scratch& scratch, Ring& stages, Slots& fetched)"
         lines = list(self.body.lines(1))
-        run = self.function(head, [*self._before("\n".join(lines)), *lines])
+        before, late = self._before("\n".join(lines))
+        if self.late:
+            at = next(n for n, line in enumerate(lines) if line.strip() == LATE)
+            lines[at : at + 1] = [f"{lines[at][: -len(LATE)]}{line}" for line in late]
+        else:
+            before += late
+        run = self.function(head, [*(f"  {line}" for line in before), *lines])
         head = f"__device__ __forceinline__ void stream_{self.number}({common}, Source& producer)"
         stream = self.function(head, self.stream) if self.stream else ""
         head = f"__device__ __forceinline__ void fetch_{self.number}({common}, Fetch& fetcher)"
         fetch = self.function(head, self.fetch) if self.fetch else ""
         return Code(run, stream, fetch, self.shared, self.scratch, self.slot, self.parts)
 
-    def _before(self, body: str) -> list[str]:
-        """What a task does before its body: asks for what is there, copies what it looks for, waits for its events, and
-        copies the rest.
+    def _before(self, body: str) -> tuple[list[str], list[str]]:
+        """What a task does before its body: asks for what is there; then copies what it looks for, waits for its events,
+        and copies the rest.
         """
         used = [
             i for i in self.staged
@@ -176,14 +184,15 @@ class KernelWriter(KernelSource[TeamWriter]):
         ]  # fmt: skip
         self.house([i for i in used if i not in self.direct and i not in self.homes])
         early = [i for i in used if i in self.use.settled - self.use.flagged and i not in self.direct]
-        lines = [self._stage("stage_constant", i) for i in early]
-        lines += [self._stage("stage", i) for i in used if i in self.use.flagged]
+        first = [self._stage("stage_constant", i) for i in early]
+        first += ["staged();"] if first and self.late else []
+        lines = [self._stage("stage", i) for i in used if i in self.use.flagged]
         if self.use.waits and not self.defers:
             lines.append("if (!scratch.events_reached()) return;")
         lines += [self._stage("stage", i) for i in used if i not in early and i not in self.use.flagged]
         lines += ["staged();"] if used else []
         lines += [] if self.defers else ["scratch.begin();"]
-        return [f"  {line}" for line in lines]
+        return first, lines
 
     def house(self, operands: list[int]) -> None:
         """Finds memory for operands that are staged."""

@@ -109,17 +109,22 @@ __device__ __forceinline__ void add_newest(const float* queries, const Newest<K,
 
 // out[q * kWide + d] for every query, kWide = kValue, or kValue + 2 for an unfinished one. score(q, s, dot) is the score
 // of query q at position s (scale, soft cap, mask, bias). prepare() writes the queries, Q rows of kKey floats, to
-// `queries` in shared memory; the first keys and values are on their way to L2 meanwhile. ready() waits until they have
-// been written. `partial` holds
+// `queries` in shared memory; the first keys and values are on their way to L2 meanwhile, or if `kEarly`, which says that
+// no ready() is needed, to registers. ready() waits until they have been written. `partial` holds
 // WarpParts<Q, kValue>::kFloats. `newest`: what lies in the cache at its position is not looked at; prepare() writes it
 // too. All computing threads call it; it ends with a barrier.
-template <int Q, int kKey, int kValue, Finish kFinish, class Where, class Prepare, class Ready, class Score,
-          class Last = NoNewest>
+template <int Q, int kKey, int kValue, Finish kFinish, bool kEarly = false, class Where, class Prepare, class Ready,
+          class Score, class Last = NoNewest>
 __device__ __forceinline__ void attend(const Prepare& prepare, const Ready& ready, const float* queries,
                                        const Where& cache, int64_t begin, int64_t end, const Score& scored, float* out,
                                        float* partial, const Last& newest = {}) {
   constexpr bool kHasNewest = Last::kThere;
   const detail::WarpParts<Q, kValue> parts = {partial};
+  bool pending = false;  // the newest position counts here, and has not been added
+  if constexpr (kHasNewest) {
+    pending = begin <= newest.at && newest.at < end;
+    if (pending && newest.at + 1 == end) --end;
+  }
   const auto score = [&](int q, int64_t position, float dot) -> float {
     if constexpr (kHasNewest)
       if (position == newest.at) return -float_limits<float>::infinity();
@@ -128,12 +133,21 @@ __device__ __forceinline__ void attend(const Prepare& prepare, const Ready& read
   if constexpr (detail::kFitsTensorCores<kKey, kValue, typename Where::Key, typename Where::Value>) {
     const bool aligned = cache.is_aligned();
     detail::TensorPass<Q, kKey, kValue, Where> pass(cache, begin, end);
+    if (aligned && kEarly) pass.fetch();
     if (aligned) pass.announce();
     prepare();
     ready();
     sync_block();
-    if (aligned) pass.run(queries, score, parts);
-    else detail::attend_by_lanes<1, kKey, kValue>(queries, cache, begin, end, score, parts);
+    if (aligned) {
+      if (!kEarly) pass.fetch();
+      if constexpr (kHasNewest) {
+        if (pending && warp_of_block() == kWarps - 1) pass.begin_with(newest, queries, scored);
+        pending = false;
+      }
+      pass.run(queries, score, parts);
+    } else {
+      detail::attend_by_lanes<1, kKey, kValue>(queries, cache, begin, end, score, parts);
+    }
   } else {
     prepare();
     ready();
@@ -142,8 +156,10 @@ __device__ __forceinline__ void attend(const Prepare& prepare, const Ready& read
   }
   sync_block();
   if constexpr (kHasNewest) {
-    if (begin <= newest.at && newest.at < end) detail::add_newest<Q, kKey, kValue>(queries, newest, scored, parts);
-    sync_block();
+    if (pending) {  // the same for all threads
+      detail::add_newest<Q, kKey, kValue>(queries, newest, scored, parts);
+      sync_block();
+    }
   }
   detail::merge_parts<Q, kValue, kFinish>(parts, out);
   sync_block();

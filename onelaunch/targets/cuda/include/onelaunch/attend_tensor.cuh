@@ -72,10 +72,52 @@ struct TensorPass {
     for (int n = 0; n < kAhead; ++n) prefetch(first() + n * kStep);
   }
 
-  template <class Score>
-  __device__ __forceinline__ void run(const float* queries, const Score& score, const WarpParts<Q, kValue>& parts) {
+  // Asks for the first keys and values.
+  __device__ __forceinline__ void fetch() {
     fetch_keys(first());
     if constexpr (kNarrow) fetch_values(first());
+  }
+
+  // Before the first position: another one, whose key and value lie in shared memory.
+  template <class Newest, class Score>
+  __device__ __forceinline__ void begin_with(const Newest& newest, const float* queries, const Score& score) {
+    float dot = 0.0f;
+#pragma unroll
+    for (int v = 0; v < kKeyVectors; ++v) {
+      const int d = (v * kColumns + column) * kVector;
+      Raw<K> key;
+      key.load_if(newest.key + d, (v + 1) * kColumns * kVector <= kKey || d < kKey);
+      float elements[kVector];
+      key.decode(elements);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i)
+        if ((v + 1) * kColumns * kVector <= kKey || d < kKey) dot = fmaf(queries[query * kKey + d + i], elements[i], dot);
+    }
+#pragma unroll
+    for (int distance = 1; distance < kColumns; distance *= 2) dot += exchange(dot, distance);
+    peak = score(query, newest.at, dot);
+    const bool counts = peak != -float_limits<float>::infinity();
+    weight = counts && column == 0 ? 1.0f : 0.0f;
+    bool theirs[2];  // of queries 2 c and 2 c + 1
+#pragma unroll
+    for (int i = 0; i < 2; ++i) theirs[i] = __shfl_sync(~0u, int(counts), (2 * column + i) * kColumns) != 0;
+#pragma unroll
+    for (int v = 0; v < kValueVectors; ++v) {
+      const int d = (v * kRows + row) * kVector;
+      Raw<V> value;
+      value.load_if(newest.value + d, (v + 1) * kRows * kVector <= kValue || d < kValue);
+      float elements[kVector];
+      value.decode(elements);
+#pragma unroll
+      for (int w = 0; w < kWords; ++w)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) out[v][w][i] = theirs[i % 2] ? elements[2 * w + i / 2] : 0.0f;
+    }
+  }
+
+  // `fetch` has been called.
+  template <class Score>
+  __device__ __forceinline__ void run(const float* queries, const Score& score, const WarpParts<Q, kValue>& parts) {
     if constexpr (kNarrow) {  // now, while keys are still on their way
 #pragma unroll
       for (int v = 0; v < kKeyVectors; ++v)
