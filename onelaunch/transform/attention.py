@@ -42,20 +42,22 @@ def recognise(graph: Graph) -> int:
 
 def _attend(node: Node, table: dict[str, Node], users: dict[str, list[Node]], stored: set[str]) -> Nest | None:
     body = plain_body(node.nest)
-    sums = [e for e in walk(body) if e.op is Op.REDUCE]
+    reductions = [e for e in walk(body) if e.op is Op.REDUCE]
+    inside = {e for r in reductions for e in walk(r.args[1]) if e.op is Op.REDUCE}  # of a softmax that is computed here
+    sums = [r for r in reductions if r not in inside]
     if len(sums) != 1 or sums[0].attr != "sum" or sums[0].args[1].op is not Op.MUL:
         return None
     if sums[0].dtype.compute is not DType.F32:  # an attention's result is fp32
         return None
     key, product = sums[0].args
     for p, v in (product.args, product.args[::-1]):
-        probability = _strip(p)
-        if probability.op is not Op.LOAD or probability.attr not in table:
-            continue
-        softmax = table[probability.attr]
-        if not is_plain(softmax) or users[probability.attr] != [node] or probability.attr in stored:
-            continue
-        scores = _softmax_input(element(softmax, probability.args), key)
+        probability = _strip(p)  # computed here, or by a node of its own
+        if probability.op is Op.LOAD and probability.attr in table:
+            softmax = table[probability.attr]
+            if not is_plain(softmax) or users[probability.attr] != [node] or probability.attr in stored:
+                continue
+            probability = element(softmax, probability.args)
+        scores = _softmax_input(probability, key)
         value = [x for x in node.nest.vars if x in v.free]
         if scores is None or not value:
             continue

@@ -63,19 +63,19 @@ def test_numbers_of_either_sign() -> None:
 
 def test_sizes_without_a_program_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first call has a program; that of another bucket is refused, when a call asks for it."""
-    make, asked = Maker.make, []
+    begin, asked = Maker.begin, []
 
     def once(self: Maker, *args: Any) -> Any:
         asked.append(args[0])
         if len(asked) > 1:
             raise CheckError("refused\nfor once")
-        return make(self, *args)
+        return begin(self, *args)
 
     def step(x: torch.Tensor) -> torch.Tensor:
         x.add_(1)
         return x * 2
 
-    monkeypatch.setattr(Maker, "make", once)
+    monkeypatch.setattr(Maker, "begin", once)
     torch._dynamo.reset()
     ours = torch.compile(step, backend=backend, dynamic=True, options={"target": "reference", "cache": False})
     with torch.no_grad():

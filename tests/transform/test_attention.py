@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from onelaunch.graph.nest import Kind
+from onelaunch.program import machine as machines
 from onelaunch.transform import optimise
 from tests.lowering.test_pointwise import real
 from tests.lowering.test_pointwise import truth
@@ -15,16 +16,17 @@ from tests.transform.graphs import MACHINE
 from tests.transform.graphs import assert_runs
 from tests.transform.graphs import compiled
 from tests.transform.graphs import graph_of
+from tests.transform.graphs import machine
 
 Q, K, V = real(2, 4, 1, 16), real(2, 4, 13, 16), real(2, 4, 13, 16) * 0.5
 POSITION = torch.tensor([8])
 FAR = torch.finfo(torch.float32).min
 
 
-def attend(function, *args):
+def attend(function, *args, on=MACHINE):
     """The attention of the one Attend nest, or None."""
     graph = graph_of(function, *args)
-    optimise(graph, MACHINE, verified=True)
+    optimise(graph, on, verified=True)
     found = [n.nest.attention for n in graph.nodes if n.nest.kind is Kind.ATTEND]
     assert len(found) <= 1
     return found[0] if found else None
@@ -57,11 +59,16 @@ FORMS = {
 }  # fmt: skip
 
 
+# Where dependencies are dear, its softmax is computed with its last product, or all of it.
+MACHINES = {"synthetic": MACHINE, "dear dependencies": machine(dependency=1e7), "gpu": machines.cuda()}
+
+
+@pytest.mark.parametrize("on", MACHINES)
 @pytest.mark.parametrize("form", FORMS)
-def test_written_out_attention_is_one_nest(form: str) -> None:
+def test_written_out_attention_is_one_nest(form: str, on: str) -> None:
     function, args = FORMS[form]
-    assert attend(function, *args) is not None
-    assert_runs(compiled(function, *args), function, *args)
+    assert attend(function, *args, on=MACHINES[on]) is not None
+    assert_runs(compiled(function, *args, on=MACHINES[on]), function, *args)
 
 
 def test_the_query_in_front_of_its_own_value() -> None:
