@@ -23,7 +23,6 @@ from onelaunch.graph.graph import load_value
 from onelaunch.graph.nest import Kind
 from onelaunch.graph.nest import Nest
 
-
 IDLE = 2  # products
 
 

@@ -194,3 +194,19 @@ def test_stores_that_may_meet_are_made_in_place_by_one_task_a_row(slots: list[in
     assert_runs(program, write_slots, *args)
     stores = [t for t in program.tasks if program.kernels[t.kernel].nest.walked]
     assert len(stores) > 1 and all(t.tile[1] == (0, 2) for t in stores)  # each takes all slots, in order
+
+
+def test_stores_that_nobody_waits_for_come_behind_the_next_two_products() -> None:
+    """The first product reads what both overwrite; the second store overwrites what the first one reads."""
+
+    def step(cache, length, x, a, b, c, d):
+        old = cache.sum(0) + length
+        cache.index_copy_(0, length, x)
+        length.add_(1)
+        return torch.tanh(torch.tanh(torch.tanh((old + x) @ a.T) @ b.T) @ c.T) @ d.T
+
+    args = real(4, 16), torch.tensor([2]), real(1, 16), *(real(16, 16) for _ in range(4))
+    names, storage = ordered(step, *args)
+    assert storage == {"index_put": "arg0_1", "add_1": "arg1_1"}
+    assert names == ["tanh", "tanh_1", "tanh_2", "index_put", "add_1", "mm_3"]
+    assert_runs(compiled(step, *args), step, *args)

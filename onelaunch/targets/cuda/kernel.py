@@ -175,8 +175,8 @@ class KernelWriter(KernelSource[TeamWriter]):
         return Code(run, stream, fetch, self.shared, self.scratch, self.slot, self.parts)
 
     def _before(self, body: str) -> tuple[list[str], list[str]]:
-        """What a task does before its body: asks for what is there; then copies what it looks for, waits for its events,
-        and copies the rest.
+        """What a task does before its body: asks for what is there; then copies what it looks for, waits for its
+        events, and copies the rest.
         """
         used = [
             i for i in self.staged
