@@ -43,12 +43,12 @@ def engine(tmp_path_factory):
     """Runs a scenario (see drive.py) in a fresh process; programs are cached for the session."""
     folder = tmp_path_factory.mktemp("caches")
 
-    def run(model: Path, requests: list[dict], *, runner: str = "0", corrupt: int | None = None, **options):
+    def run(model: Path, requests: list[dict], *, runner: str = "0", corrupt: int | None = None, sizes=(), **options):
         settings = {
             "model": str(model), "dtype": "float32", "max_model_len": 256, "block_size": 16, "max_num_seqs": 4,
             "compilation_config": {"backend": "onelaunch"}, **options,
         }  # fmt: skip
-        scenario = {"engine": settings, "requests": requests, "corrupt": corrupt}
+        scenario = {"engine": settings, "requests": requests, "corrupt": corrupt, "sizes": list(sizes)}
         done = subprocess.run(
             [sys.executable, DRIVER], input=json.dumps(scenario), env=environment(folder, runner),
             capture_output=True, text=True, timeout=900,

@@ -40,6 +40,10 @@ def main() -> None:
     scenario = json.load(sys.stdin)
     from vllm import LLM
 
+    from onelaunch.integrations.vllm import settings
+
+    if sizes := scenario.get("sizes"):  # as where graphs are captured
+        settings.sizes = lambda config: tuple(sizes)
     llm = LLM(skip_tokenizer_init=True, seed=0, **scenario["engine"])
     engine = llm.llm_engine
     runner = engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
@@ -48,6 +52,7 @@ def main() -> None:
     tokens = _run(engine, runner, scenario)
     import vllm
 
+    from onelaunch.frontend import stats
     from onelaunch.integrations.vllm.report import reports
 
     result = {
@@ -58,6 +63,7 @@ def main() -> None:
         "stock": {k: sum(r.stock[k] for r in reports) for r in reports for k in r.stock},
         "refusals": [x for r in reports for x in r.refusals],
         "runner": type(runner).__module__,
+        "programs": [p.name for record in stats.records() for s in record.live for p in s.programs],
     }
     print("\n" + json.dumps(result))
 

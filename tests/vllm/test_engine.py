@@ -57,6 +57,16 @@ def test_a_corrupted_slot_is_seen(engine, made):
     assert tokens != right
 
 
+def test_programs_of_all_captured_sizes_are_made_together(engine, made):
+    """One request alone, and yet there are programs for more."""
+    folder, model = made("qwen3")
+    asked = requests(lengths=[(9, 0)], count=24)
+    found = engine(folder, asked, sizes=(4, 2, 1))
+    assert {p.partition("@")[2].partition(",")[0] for p in found["programs"]} == {"8", "4", "2", "1"}, found["programs"]
+    assert found["tokens"] == wanted(model, asked)
+    assert_launched(found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_other_models(engine, made, name):

@@ -191,6 +191,21 @@ def test_options():
         settings.given(_config(additional_config={"onelaunch": 3}))
 
 
+def test_captured_sizes():
+    config = pytest.importorskip("vllm.config")
+    modes = config.CUDAGraphMode
+    captured = [1, 2, 4, 8, 16, 24]
+    for kind, mode, extra, sizes in (
+        ("cuda", modes.FULL_DECODE_ONLY, {}, (1, 2, 4, 8)),
+        ("cuda", modes.FULL_AND_PIECEWISE, {"onelaunch": {"rows": 2}}, (1, 2)),
+        ("cuda", modes.PIECEWISE, {}, ()),
+        ("cpu", modes.FULL_DECODE_ONLY, {}, ()),
+    ):
+        made = _on(kind, extra)
+        made.compilation_config = config.CompilationConfig(cudagraph_mode=mode, cudagraph_capture_sizes=captured)
+        assert settings.sizes(made) == sizes
+
+
 def test_a_broken_plugin_leaves_vllm_alone(monkeypatch, caplog):
     from onelaunch.integrations.vllm import plugin
 
