@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +37,7 @@ from onelaunch.runtime.make import Made
 from onelaunch.runtime.make import Maker
 from onelaunch.runtime.signature import Signature
 
+log = logging.getLogger(__name__)
 VERSION = 1  # of what ``save`` returns
 NAME = "segment"  # of every graph's text, so that equal graphs have equal texts
 
@@ -136,15 +139,15 @@ class CompiledSegment:
         with self._lock:
             wanted: dict[tuple[Symbol, ...], Callable[[], Binding]] = {}
             for made, size in itertools.product(list(self._bindings), sizes):
-                other = tuple(
-                    buckets.ranges([own], self.sizing, [size], fixed)[0] if own.name == symbol else s
-                    for own, s in zip(self.symbols, made, strict=True)
-                )
-                if other not in self._bindings and other not in wanted:
-                    with contextlib.suppress(OnelaunchError):
+                with _left_to_its_call():
+                    other = tuple(
+                        buckets.ranges([own], self.sizing, [size], fixed)[0] if own.name == symbol else s
+                        for own, s in zip(self.symbols, made, strict=True)
+                    )
+                    if other not in self._bindings and other not in wanted:
                         wanted[other] = self._begin(other)
             for end in wanted.values():
-                with contextlib.suppress(OnelaunchError):
+                with _left_to_its_call():
                     end()
 
     def _make(self, symbols: tuple[Symbol, ...]) -> Binding:
@@ -181,6 +184,17 @@ class CompiledSegment:
         graph = self.graph or parse_graph(self.text)
         self.graph = graph if symbols else None  # compilation uses a graph up
         return buckets.specialise(graph, symbols) if symbols else graph
+
+
+@contextlib.contextmanager
+def _left_to_its_call() -> Iterator[None]:
+    """A program that nobody has asked for yet: whoever does will meet the error again."""
+    try:
+        yield
+    except OnelaunchError as error:
+        log.info("not made ahead: %s", error)
+    except Exception:
+        log.exception("a program could not be made ahead")
 
 
 def compile_segment(module: torch.fx.GraphModule, constants: set[str], options: Options, name: str) -> CompiledSegment:

@@ -106,8 +106,12 @@ class Maker:
         return self._begin(program, None, Clock())()
 
     def _begin(self, program: Program, key: str | None, clock: Clock) -> Callable[[], Made]:
-        with clock("build"):
-            load = self.target.begin(program)  # what compiles meanwhile is not loaded before the check has passed
+        try:
+            with clock("build"):
+                load = self.target.begin(program)  # what compiles meanwhile is not loaded before the check has passed
+        except CompilerError:
+            self._check(program, clock)  # what it finds is the better reason
+            raise
 
         def end() -> Made:
             with _disable_current_modes():

@@ -149,6 +149,38 @@ def test_a_step_whose_newest_position_is_not_read_from_the_cache(batch, position
             torch.testing.assert_close(got[key].float(), want[key].float(), rtol=2e-2, atol=2e-2)
 
 
+QUERIES = {
+    "each scaled": lambda q, t: q * torch.sigmoid(t).view(-1, 2, 1, 1),
+    "each normed": lambda q, t: q * torch.rsqrt(q.pow(2).mean(-1, keepdim=True) + 1e-5),
+    "all normed": lambda q, t: q * torch.rsqrt(q.pow(2).mean((1, 3), keepdim=True) + 1e-5),
+    "all scaled": lambda q, t: q * torch.sigmoid(t[:, :1]).view(-1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize(("kind", "scaled"), [*((kind, False) for kind in QUERIES), ("each scaled", True)])
+def test_what_all_elements_of_a_query_share(kind, scaled):
+    """It may be computed before the queries are, and then must not be looked at before it is there."""
+    torch.manual_seed(0)
+
+    def step(x, wq, wt, keys, values):
+        t = (x @ wt.T).float()
+        q = QUERIES[kind]((x @ wq.T).view(-1, 2, 1, 16).float(), t).to(keys.dtype)
+        score = (q @ keys.mT).float() * (torch.sigmoid(t[:, :1]).view(-1, 1, 1, 1) if scaled else 0.3)
+        return torch.softmax(score, -1).to(values.dtype) @ values
+
+    given = [torch.randn(n).bfloat16() for n in ((1, 16), (32, 16), (2, 16), (1, 2, 70, 16), (1, 2, 70, 16))]
+    machine = dataclasses.replace(machines.cuda(4), attend_parts=1, position=1e5, dependency=10.0, task=1.0, grain=1.0)
+    program = compile_graph(graph_of(step, *given, weights=(1, 2)), machine, verified=True)
+    check(program)
+    assert ", true>(fill" in generate(program).text()
+    emulated, named = Emulated(program), {f"arg{n}_1": aligned(t) for n, t in enumerate(given)}
+    for _ in range(3):
+        named["arg0_1"].mul_(-1.5)
+        got, want = P.run(program, named, executable=emulated), P.run(program, named)
+        for key in want:
+            torch.testing.assert_close(got[key].float(), want[key].float(), rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.parametrize(
     ("tokens", "most", "blocks"), [(1, 72 << 10, 1), (7, 72 << 10, 1), (7, 3 << 10, 2), (20, 4 << 10, 4)]
 )

@@ -58,6 +58,15 @@ def test_sums_lie_in_shared_memory(step, dtype, tokens, size, columns):
     assert set(homes) == {"scratch.shared"}
 
 
+@pytest.mark.parametrize(("tokens", "size", "columns"), [(56, 1024, 336), (64, 896, 336), (63, 832, 1000)])
+def test_products_of_both_layouts(tokens, size, columns):
+    given = [torch.zeros(n, dtype=torch.bfloat16) for n in ((tokens, size), (size, columns), (columns, size))]
+    graph = graph_of(lambda x, a, b: (x * 2) @ a + (x * 3) @ b.T, *given, weights=(1, 2))
+    text = generate(compile_graph(graph, machines.cuda())).text()
+    (sums,) = re.findall(r"\blinear<[^;]*\b(sums\d+)", text)
+    assert f"{sums} = reinterpret_cast<float*>(scratch.shared" in text
+
+
 def test_parts_of_inputs_come_one_by_one_where_two_do_not_fit():
     shape = generate(program_of("normed", "bf16", 64, 768, 300)).shape
     assert shape.slots == 1

@@ -219,7 +219,7 @@ def test_other_sizes_are_made_side_by_side(tmp_path: Path, monkeypatch: pytest.M
     rows = next(
         s.name for s, source in zip(segment.symbols, segment.signature.sources, strict=True) if source.position == 0
     )
-    segment.extend(rows, [8, 3, 2, 16])
+    segment.extend(rows, [8, -1, 3, 2, 16])  # -1: no size at all
     assert steps == ["begin 4", "end 4", "begin 8", "begin 2", "begin 16", "end 8", "end 16"]
     assert len(segment.programs) == 3
     with torch.no_grad():

@@ -199,6 +199,7 @@ def test_captured_sizes():
         ("cuda", modes.FULL_DECODE_ONLY, {}, (1, 2, 4, 8)),
         ("cuda", modes.FULL_AND_PIECEWISE, {"onelaunch": {"rows": 2}}, (1, 2)),
         ("cuda", modes.PIECEWISE, {}, ()),
+        ("cuda", modes.FULL, {}, ()),
         ("cpu", modes.FULL_DECODE_ONLY, {}, ()),
     ):
         made = _on(kind, extra)

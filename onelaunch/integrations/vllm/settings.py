@@ -54,9 +54,12 @@ def rows(config: Any) -> int:
 
 
 def sizes(config: Any) -> tuple[int, ...]:
-    """Numbers of tokens of which vLLM captures graphs of launches: what it runs is padded to these."""
+    """Numbers of tokens of which vLLM captures graphs of launches: what it runs is padded to these. In a graph for all
+    kinds of batches there are none.
+    """
     own = config.compilation_config
-    if config.device_config.device_type != "cuda" or not own.cudagraph_mode.has_full_cudagraphs():
+    mode = own.cudagraph_mode
+    if config.device_config.device_type != "cuda" or not (mode.has_full_cudagraphs() and mode.separate_routine()):
         return ()
     return tuple(n for n in own.cudagraph_capture_sizes or () if n <= rows(config))
 

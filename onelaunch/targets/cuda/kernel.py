@@ -164,7 +164,10 @@ class KernelWriter(KernelSource[TeamWriter]):
         before, late = self._before("\n".join(lines))
         if self.late:
             at = next(n for n, line in enumerate(lines) if line.strip() == LATE)
-            lines[at : at + 1] = [f"{lines[at][: -len(LATE)]}{line}" for line in late]
+            there = [f"{lines[at][: -len(LATE)]}{line}" for line in late]
+            if self._reads_early(lines):  # what a query needs, but no element of it alone, is computed before ``fill``
+                before, there = before + late, []
+            lines[at : at + 1] = there
         else:
             before += late
         run = self.function(head, [*(f"  {line}" for line in before), *lines])
@@ -193,6 +196,22 @@ class KernelWriter(KernelSource[TeamWriter]):
         lines += ["staged();"] if used else []
         lines += [] if self.defers else ["scratch.begin();"]
         return first, lines
+
+    def _reads_early(self, lines: list[str]) -> bool:
+        """Whether code before attention, and outside the functions that it calls, reads what is staged late."""
+        names = [self.writer.memory.pointer_of(i) for i in self.staged if i in self.use.flagged]
+        read = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b") if names else None
+        end = ""  # of the function that is being skipped
+        for line in lines:
+            if "attend<" in line or read is None:
+                return False
+            if end:
+                end = "" if line == end else end
+            elif found := re.match(r"( *)const auto (?:fill|score)\w* = \[&\]", line):
+                end = f"{found[1]}}};"
+            elif read.search(line):
+                return True
+        return False
 
     def house(self, operands: list[int]) -> None:
         """Finds memory for operands that are staged."""

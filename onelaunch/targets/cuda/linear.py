@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+from onelaunch.errors import CompilerError
 from onelaunch.graph import build
 from onelaunch.graph.dtype import DType
 from onelaunch.graph.expr import Expr
@@ -192,10 +193,9 @@ def _sums_bytes(p: Pass, tokens: int, columns: int) -> int:
 def _least_sums(k: KernelWriter, tokens: int, group: list[tuple[int, Contraction, Matrix]]) -> int:
     """Bytes that the sums of one group of columns take at most: they must lie in shared memory, inputs need not."""
     _, c, matrix = group[0]
-    if matrix.by_columns:
-        return 0
-    parts = _along(tokens, 2) if _halves(k, c, matrix) else WARPS
-    return -(-4 * len(group) * parts * tokens * ROWS // ALIGNMENT) * ALIGNMENT
+    parts = 1 if matrix.by_columns else _along(tokens, 2) if _halves(k, c, matrix) else WARPS
+    rows = _padded(tokens, matrix.by_columns)
+    return -(-4 * len(group) * parts * rows * ROWS // ALIGNMENT) * ALIGNMENT
 
 
 def _pitch(p: Pass, tokens: int, columns: int) -> int:
@@ -211,7 +211,8 @@ def _reserve_sums(k: KernelWriter, p: Pass, tokens: int, columns: int, first: Ex
     name = f"@sums{p.numbers[0]}"
     before = k.scratch
     pointer = k.reserve(name, size, (build.const(size),), (build.const(1),))
-    assert k.scratch == before or p.matrices[0].by_columns, "linear.cuh takes sums for shared memory"
+    if k.scratch != before and not p.matrices[0].by_columns:  # linear.cuh takes them for shared memory
+        raise CompilerError(f"the sums of {len(k.nest.contractions)} products of {tokens} tokens need shared memory")
     for place, number in enumerate(p.numbers):
         total: Expr | None = None
         for part in range(parts):
