@@ -199,17 +199,18 @@ class KernelWriter(KernelSource[TeamWriter]):
 
     def _reads_early(self, lines: list[str]) -> bool:
         """Whether code before attention, and outside the functions that it calls, reads what is staged late."""
-        names = [self.writer.memory.pointer_of(i) for i in self.staged if i in self.use.flagged]
-        read = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b") if names else None
+        late = {self.writer.memory.pointer_of(i) for i in self.staged if i in self.use.flagged}
         end = ""  # of the function that is being skipped
         for line in lines:
-            if "attend<" in line or read is None:
+            if "attend<" in line:
                 return False
             if end:
                 end = "" if line == end else end
             elif found := re.match(r"( *)const auto (?:fill|score)\w* = \[&\]", line):
                 end = f"{found[1]}}};"
-            elif read.search(line):
+            elif (moved := re.match(r" *const auto (\w+) = (\w+) \+", line)) and moved[2] in late:
+                late.add(moved[1])  # an address
+            elif late & set(re.findall(r"\w+", line)):
                 return True
         return False
 
