@@ -1,9 +1,10 @@
 """Forward: attention takes the keys and values that a step has just stored from where they were computed.
 
-before  c1 = c0 with c1[h, at, d] = new[h, d];   o = attend(q, c1[h, key, d])
-after   o = attend(q, where(key == at, new[h, d], c0[h, key, d]));   c1 as before
+before  c1 = c0 with c1[h, at, d] = f(x)[h, d];                         o = attend(q, c1[h, key, d])
+after   new = f(x);  o = attend(q, where(key == at, new[h, d], c0[h, key, d]));   c1 = c0 with c1[h, at, d] = new[h, d]
 
-So attention waits for the projection alone, and the store into the cache comes after it, where nobody waits for it.
+So attention waits for the new rows alone, which are values like any other, and the store into the cache comes after it,
+where nobody waits for it. Where ``f`` only loads rows of a value, attention reads these, and there is no ``new``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from onelaunch.graph.expr import substitute
 from onelaunch.graph.graph import Graph
 from onelaunch.graph.graph import Node
 from onelaunch.graph.graph import Value
+from onelaunch.graph.index import terms
 from onelaunch.program.machine import Machine
 
 
@@ -25,38 +27,73 @@ def forward(graph: Graph, machine: Machine) -> int:
     if not machine.forwards:
         return 0
     count = 0
-    table, values = {n.out.name: n for n in graph.nodes}, graph.values()
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         a = node.nest.attention
         if a is None:
             continue
-        keys, data = (_forwarded(e, a.key, table, values) for e in (a.k, a.v))
-        if keys is None or data is None or keys[0] is not data[0]:
+        key, value = (_store_of(graph, e, a.key) for e in (a.k, a.v))
+        if key is None or value is None or key.at is not value.at:
             continue
-        node.nest = dataclasses.replace(node.nest, attention=dataclasses.replace(a, k=keys[1], v=data[1]))
+        k, v = _forwarded(graph, a.k, a.key, key), _forwarded(graph, a.v, a.key, value)
+        node.nest = dataclasses.replace(node.nest, attention=dataclasses.replace(a, k=k, v=v))
         count += 1
     return count
 
 
-def _forwarded(e: Expr, key: Expr, table: dict[str, Node], values: dict[str, Value]) -> tuple[Expr, Expr] | None:
-    """The position that was stored, and ``e`` with what was stored in the place of a load of it."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Store:
+    """What an attention loads from a cache was stored there at position ``at``, as ``node``'s expression where its
+    variables are mapped.
+    """
+
+    node: Node
+    base: Value
+    at: Expr
+    mapping: dict[Expr, Expr]
+
+
+def _forwarded(graph: Graph, e: Expr, key: Expr, store: _Store) -> Expr:
+    """``e`` with what was stored in the place of a load of it."""
     if e.op is Op.CAST:
-        inner = _forwarded(e.args[0], key, table, values)
-        return None if inner is None else (inner[0], build.cast(inner[1], e.dtype))
-    if e.op is not Op.LOAD or e.attr not in table or table[e.attr].base is None:
-        return None
-    node = table[e.attr]
-    base = values[str(node.base)]
-    stored = _stored(node, base, e.args, key)
-    if stored is None:
-        return None
-    at, new = stored
-    old = build.load(base.name, e.args, base.dtype)
-    return at, build.where(build.eq(key, at), build.cast(new, base.dtype), old)
+        return build.cast(_forwarded(graph, e.args[0], key, store), e.dtype)
+    _separate(graph, store.node)
+    new = substitute(store.node.nest.body, store.mapping)
+    old = build.load(store.base.name, e.args, store.base.dtype)
+    return build.where(build.eq(key, store.at), build.cast(new, store.base.dtype), old)
 
 
-def _stored(node: Node, base: Value, place: tuple[Expr, ...], key: Expr) -> tuple[Expr, Expr] | None:
-    """(position, value) of a store that fills all of its base at one position of the dimension that ``key`` indexes."""
+def _separate(graph: Graph, node: Node) -> None:
+    """Gives what ``node`` stores a value of its own, unless it is one, row by row."""
+    nest = node.nest
+    if (load := _plain(nest.body)).op is Op.LOAD and nest.vars and load.args:
+        moves = [terms(i)[0].get(nest.vars[-1], 0) for i in load.args]
+        if moves[-1] == 1 and not any(nest.vars[-1] in i.free for i in load.args[:-1]):
+            return
+    name = f"{node.out.name}.new"
+    new = dataclasses.replace(nest, target=name, dtype=nest.body.dtype, index=nest.vars)
+    shape = tuple(v.args[0] for v in nest.vars)
+    graph.nodes.insert(graph.nodes.index(node), Node(Value(name, new.dtype, shape), new, origin=node.origin))
+    node.nest = dataclasses.replace(nest, body=build.load(name, nest.vars, new.dtype))
+
+
+def _plain(e: Expr) -> Expr:
+    """``e`` without casts of floats."""
+    while e.op is Op.CAST and e.args[0].dtype.is_float:
+        e = e.args[0]
+    return e
+
+
+def _store_of(graph: Graph, e: Expr, key: Expr) -> _Store | None:
+    """The store into the cache that ``e`` loads, if it is one at one position of the dimension that ``key`` indexes."""
+    e = _plain(e)
+    node = next((n for n in graph.nodes if n.out.name == e.attr), None) if e.op is Op.LOAD else None
+    if node is None or node.base is None:
+        return None
+    return _stored(node, graph.values()[str(node.base)], e.args, key)
+
+
+def _stored(node: Node, base: Value, place: tuple[Expr, ...], key: Expr) -> _Store | None:
+    """``node``, if it fills all of its base at one position of the dimension that ``key`` indexes."""
     nest = node.nest
     if nest.contractions or nest.attention is not None or nest.walked:
         return None
@@ -73,4 +110,4 @@ def _stored(node: Node, base: Value, place: tuple[Expr, ...], key: Expr) -> tupl
         return None
     if any(e.attr == base.name for e in nest.loads()):
         return None
-    return substitute(at, mapping), substitute(nest.body, mapping)
+    return _Store(node, base, substitute(at, mapping), mapping)

@@ -117,7 +117,7 @@ def test_a_newest_position_that_is_not_in_the_cache(heads, kv, d, dv, length, at
     s.tensors = {"length": aligned(torch.tensor([length])), **s.tensors}
     program = one_kernel(s.nest(**parts, stop=stop), s.tensors, (heads // kv,))
     assert f"attend<{heads // kv}, {d}, {dv}, kEmptyIsZero" in generate(program).text()
-    assert "Newest<bf16, bf16>" in generate(program).text()
+    assert "Newest{" in generate(program).text()
     run(program, s.tensors)
     s.tensors["k"][:, at], s.tensors["v"][:, at] = k, v
     close(s.tensors["y"], want(s), 3e-5)
@@ -143,7 +143,7 @@ def test_parts_of_which_one_holds_the_newest_position(length):
     parts = aligned(torch.full((6, 3, 18), 77.0))
     tensors = {**s.tensors, unfinished.out.name: parts}
     program = one_kernel(unfinished.nest, tensors, (3, 1))
-    assert "Newest<bf16, bf16>" in generate(program).text()
+    assert "Newest{" in generate(program).text()
     run(program, tensors)
     merged = {"y": y, unfinished.out.name: parts}
     run(one_kernel(merge.nest, merged), merged)

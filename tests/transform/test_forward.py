@@ -30,6 +30,20 @@ def step(x, wq, wk, wv, keys, values, position):
     return torch.softmax(score, -1).to(v.dtype) @ v
 
 
+def normed(x, wq, wk, wv, keys, values, position):
+    """The same where keys are normed and turned: no load of a value, but an expression over a row of one."""
+    q = (x @ wq.T).view(-1, HEADS, 1, SIZE)
+    k = (x @ wk.T).view(-1, GROUPS, SIZE).float()
+    k = k * torch.rsqrt(k.pow(2).mean(-1, keepdim=True) + 1e-5)
+    angle = position * torch.pow(0.1, torch.arange(SIZE) % (SIZE // 2))
+    k = k * angle.cos() + torch.cat([-k[..., SIZE // 2 :], k[..., : SIZE // 2]], -1) * angle.sin()
+    keys[:, :, position] = k.to(keys.dtype).unsqueeze(2)
+    values[:, :, position] = (x @ wv.T).view(-1, GROUPS, SIZE).to(values.dtype).unsqueeze(2)
+    k, v = (c.repeat_interleave(HEADS // GROUPS, 1) for c in (keys, values))
+    score = torch.where(torch.arange(KEYS) <= position, (q @ k.mT).float() * 0.3, -math.inf)
+    return torch.softmax(score, -1).to(v.dtype) @ v
+
+
 def inputs(batch=1, dtype=torch.float32, position=37):
     torch.manual_seed(0)
     sizes = [(batch, HIDDEN), *((n * SIZE, HIDDEN) for n in (HEADS, GROUPS, GROUPS))]
@@ -58,16 +72,27 @@ def test_the_old_cache_is_read_and_the_new_position_put_in():
     assert cached.k is not node.nest.attention.k
 
 
+def test_what_is_stored_has_a_value_of_its_own_unless_it_is_one():
+    for function, new in ((step, 0), (normed, 1)):
+        graph = graph_of(function, *inputs(), weights=(1, 2, 3))
+        optimise(graph, FORWARDS, verified=True)
+        names = [n.out.name for n in graph.nodes if n.out.name.endswith(".new")]
+        assert len(names) == new, "keys that are turned, once"
+        readers = [n for n in graph.nodes if set(names) & set(n.reads)]
+        assert not names or {n.nest.kind for n in readers} == {Kind.ATTEND, Kind.SCATTER}
+
+
 def test_only_where_the_machine_gains_by_it():
     assert optimise(graph_of(step, *inputs(), weights=(1, 2, 3)), machine())["forward"] == 0
 
 
+@pytest.mark.parametrize("function", [step, normed])
 @pytest.mark.parametrize("position", [0, 1, 37, KEYS - 1])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_runs(position, batch):
+def test_runs(position, batch, function):
     given = inputs(batch, position=position)
-    program = compiled(step, *given, on=FORWARDS, weights=(1, 2, 3))
-    assert_runs(program, step, *given)
+    program = compiled(function, *given, on=FORWARDS, weights=(1, 2, 3))
+    assert_runs(program, function, *given)
 
 
 def test_the_store_comes_after_attention():

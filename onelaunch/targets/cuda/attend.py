@@ -40,11 +40,11 @@ from onelaunch.targets.source.nests import close
 from onelaunch.targets.source.nests import full
 from onelaunch.targets.source.nests import lower_store
 from onelaunch.targets.source.nests import open_loop
-from onelaunch.targets.source.newest import Newest
 from onelaunch.targets.source.newest import split_newest
 from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.rows import Rows
 from onelaunch.targets.source.rows import in_place
+from onelaunch.targets.source.rows import row_in_place
 from onelaunch.targets.source.rows import write_start
 from onelaunch.targets.source.rows import write_starts
 from onelaunch.targets.source.tiles import Axis
@@ -65,17 +65,15 @@ class Computed(Rows):
 def write_attend(k: KernelWriter) -> None:
     """Writes the kernel's body."""
     assert k.nest.attention is not None, "an Attend kernel without attention"
-    a, newest = split_newest(k.nest.attention)
+    a, newest = _split(k, k.nest.attention)
     rows = _keys_and_values(k, a)
-    if rows is None or any(isinstance(r, Computed) for r in rows):
-        a, newest = k.nest.attention, None
     if rows is None:
         if a.part is not None:
             raise CompilerError("attention over computed keys and values is too large to be evaluated part by part")
         k.writer.memory.results[build.acc(0)] = k.writer.memory.lower(plain(a))
         return k.write_epilogue(k.body, k.steps())
     memory = k.writer.memory
-    apart = () if newest is None else (newest.at, newest.key, newest.value)
+    apart = () if newest is None else (newest.at, newest.key.base, newest.value.base)
     shared = [memory.lower(e) for e in (a.k, a.v, a.start, a.stop, a.scan, a.part, *apart) if e is not None]
     axis, size = sharing(k.axes[:-1], k.tiles, shared, QUERIES_MOST)
     blocks = [k.body]
@@ -90,16 +88,49 @@ def write_attend(k: KernelWriter) -> None:
     return None
 
 
-def _keys_and_values(k: KernelWriter, a: Attention) -> tuple[Rows, Rows] | None:
-    """Keys and values in memory; None: attend.cuh cannot take them."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewestRows:
+    """Position ``at`` has these rows, whatever lies in the cache."""
+
+    at: Expr
+    key: Rows
+    value: Rows
+
+
+def _split(k: KernelWriter, a: Attention) -> tuple[Attention, NewestRows | None]:
+    """The attention over what lies in the cache alone and the rows that do not, where attend.cuh can take these so."""
+    cached, newest = split_newest(a)
+    if newest is None or not _is_taken(k, cached) or None in _in_place(k, cached):
+        return a, None
+    last = k.axes[-1]
+    key, value = (
+        row_in_place(k.writer.memory, e, element, low)
+        for e, element, low in ((newest.key, a.head, build.const(0)), (newest.value, last.variable, last.low))
+    )
+    return (a, None) if key is None or value is None else (cached, NewestRows(newest.at, key, value))
+
+
+def _is_taken(k: KernelWriter, a: Attention) -> bool:
+    """Whether attend.cuh takes heads of this type and size."""
     last, head = k.axes[-1], a.head.args[0]
     wide = a.q.dtype.compute is DType.F64 or a.v.dtype.compute is DType.F64
-    if wide or not last.is_full or not head.is_const or max(maximum(head), last.most) > WIDEST:
+    return not wide and last.is_full and head.is_const and max(maximum(head), last.most) <= WIDEST
+
+
+def _in_place(k: KernelWriter, a: Attention) -> tuple[Rows | None, Rows | None]:
+    """Keys and values, each if it can be read where it lies."""
+    memory, last = k.writer.memory, k.axes[-1]
+    keys = in_place(memory, a.k, a.key, a.head, build.const(0))
+    return keys, in_place(memory, values_of(a), a.key, last.variable, last.low)
+
+
+def _keys_and_values(k: KernelWriter, a: Attention) -> tuple[Rows, Rows] | None:
+    """Keys and values in memory; None: attend.cuh cannot take them."""
+    if not _is_taken(k, a):
         return None
-    keys = in_place(k.writer.memory, a.k, a.key, a.head, build.const(0))
-    values = in_place(k.writer.memory, values_of(a), a.key, last.variable, last.low)
-    positions = maximum(a.key.args[0])
-    widths = (maximum(head), last.most)
+    last, positions = k.axes[-1], maximum(a.key.args[0])
+    keys, values = _in_place(k, a)
+    widths = (maximum(a.head.args[0]), last.most)
     if sum(4 * positions * n for n, r in zip(widths, (keys, values), strict=True) if r is None) > COMPUTED_MOST:
         return None
     if keys is None:
@@ -116,8 +147,8 @@ def _computed(k: KernelWriter, name: str, positions: int, width: int, what: tupl
 
 
 def _write_group(
-    k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Rows, Rows], block: Block, axis: Axis | None,
-    size: int,
+    k: KernelWriter, a: Attention, newest: NewestRows | None, rows: tuple[Rows, Rows], block: Block,
+    axis: Axis | None, size: int,
 ) -> None:  # fmt: skip
     """The range of positions, one call of ``attend``, the nest's body from its result."""
     d, writer = k.axes[-1], k.writer
@@ -140,10 +171,10 @@ def _write_group(
     for r in rows:
         if isinstance(r, Computed):
             _evaluate(k, r, block, begin, end)
-    newly = "" if newest is None else f", {_reserve_newest(k, newest, rows, block, (width, value_size))}"
+    newly = "" if newest is None else f", {_write_newest(k, newest, rows, block, (width, value_size))}"
     k.defers = _defers(k, a, newest, rows)
     k.late = not k.defers and _is_early(k, a, newest, rows, axis, size)
-    fill = _write_queries(k, a, newest, block, members, row)
+    fill = _write_queries(k, a, block, members, row)
     score = _write_score(k, a, block, axis)
     cache = _write_cache(k, a, rows, block)
     how = "kUnfinished" if a.part is not None else "kEmptyIsNan" if a.masked == "nan" else "kEmptyIsZero"
@@ -157,7 +188,7 @@ def _write_group(
     block.items += [home, SYNC]
 
 
-def _defers(k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Rows, Rows]) -> bool:
+def _defers(k: KernelWriter, a: Attention, newest: NewestRows | None, rows: tuple[Rows, Rows]) -> bool:
     """Whether nothing but keys and values where they lie needs the task's events: then queries come before these. They
     may come from the same memory as keys and values, and then need what these need.
     """
@@ -165,13 +196,14 @@ def _defers(k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Ro
     apart = {k.nest.target, *(r.operand for r in rows)}
     operands = {o.name for o in k.kernel.operands}
     parts = [a.q, a.start, a.stop, a.scan, a.part, *(r.base for r in rows)]
-    parts += [] if newest is None else [newest.at, newest.key, newest.value]
+    parts += [] if newest is None else [newest.at]
     early = {e.attr for part in parts if part is not None for e in loads(part)} & operands
+    early |= set() if newest is None else {newest.key.operand, newest.value.operand}
     return k.use.waits and operands - apart | early <= known and not any(isinstance(r, Computed) for r in rows)
 
 
 def _is_early(
-    k: KernelWriter, a: Attention, newest: Newest | None, rows: tuple[Rows, Rows], axis: Axis | None, size: int
+    k: KernelWriter, a: Attention, newest: NewestRows | None, rows: tuple[Rows, Rows], axis: Axis | None, size: int
 ) -> bool:
     """Whether keys and values can be asked for before anything else: no op before writes them, where they lie is known,
     and the task needs one pass over them.
@@ -186,33 +218,26 @@ def _is_early(
     return once and needed <= known
 
 
-def _reserve_newest(
-    k: KernelWriter, newest: Newest, rows: tuple[Rows, Rows], block: Block, widths: tuple[int, int]
+def _write_newest(
+    k: KernelWriter, newest: NewestRows, rows: tuple[Rows, Rows], block: Block, widths: tuple[int, int]
 ) -> str:
-    """Memory for a key and a value as the cache would hold them; the C++ text of attend.cuh's Newest."""
-    names = []
-    for name, r, width in zip(("@newest_key", "@newest_value"), rows, widths, strict=True):
-        names.append(k.reserve(name, width, (build.const(width),), (build.const(1),), r.dtype))
-    at = k.writer.memory.lower(newest.at)
-    k.writer.count((at,))
-    types = ", ".join(CUDA.storage[r.dtype] for r in rows)
-    return f"Newest<{types}>{{{bare(k.writer.value(at, block))}, {names[0]}, {names[1]}}}"
+    """The C++ text of newest.cuh's Newest: the position, where its rows lie, memory for them as the cache has them."""
+    writer = k.writer
+    names = [
+        k.reserve(name, width, (build.const(width),), (build.const(1),), r.dtype)
+        for name, r, width in zip(("@newest_key", "@newest_value"), rows, widths, strict=True)
+    ]
+    at = writer.memory.lower(newest.at)
+    writer.count((at,))
+    given = [
+        bare(writer.value(at, block)),
+        *(write_start(writer, r, block) for r in (newest.key, newest.value)),
+        *names,
+    ]
+    return f"Newest{{{', '.join(given)}}}"
 
 
-def _write_newest(k: KernelWriter, a: Attention, newest: Newest, body: Block) -> None:
-    """Evaluates the newest key and value."""
-    d = k.axes[-1]
-    width = maximum(k.writer.memory.places["@newest_value"].operand.shape[0])
-    values = Steps(Loop(d.variable, d.low, build.add(d.low, build.const(width)), (0, width - 1)), width)
-    head = Steps(full(a.head), maximum(a.head.args[0]))
-    write_shared_store(k.writer, body, [head], "@newest_key", (a.head,), newest.key, trusted=True)
-    index = build.sub(d.variable, d.low)
-    write_shared_store(k.writer, body, [values], "@newest_value", (index,), newest.value, trusted=True)
-
-
-def _write_queries(
-    k: KernelWriter, a: Attention, newest: Newest | None, block: Block, members: list[Steps], row: Expr
-) -> str:
+def _write_queries(k: KernelWriter, a: Attention, block: Block, members: list[Steps], row: Expr) -> str:
     """What writes the queries to shared memory, as a lambda: ``attend`` calls it while the first keys are on their way.
 
     A thread takes the same elements of all queries, so that what they share is computed once (a rotation's angles), but
@@ -234,8 +259,6 @@ def _write_queries(
         writer.count((made.address, made.value))
         made.write(writer, inner, (made.address, made.value), ())
         close(inner, body)
-    if newest is not None:
-        _write_newest(k, a, newest, body)
     block.items.append(body)
     return name
 

@@ -27,6 +27,7 @@ from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.program.program import Task
 from onelaunch.targets.source.matrix import stored
+from onelaunch.targets.source.newest import Newest
 from onelaunch.targets.source.newest import split_newest
 
 STAGED_MOST = 56 * 1024  # bytes of a product's operands in shared memory
@@ -228,9 +229,14 @@ def _copied(kernel: Kernel) -> Iterator[int]:
     nest = kernel.nest
     kept = {e.attr for c in nest.contractions for e in loads(c.w)} | {nest.target}
     if nest.attention is not None:
-        cached, _ = split_newest(nest.attention)
-        kept |= {e.attr for part in (cached.k, cached.v) for e in loads(part)}
+        cached, newest = split_newest(nest.attention)
+        kept |= {e.attr for part in (cached.k, cached.v) for e in loads(part)} | _awaited(newest)
     return (i for i, o in enumerate(kernel.operands) if o.name not in kept)
+
+
+def _awaited(newest: Newest | None) -> set[str]:
+    """What a task looks for by itself, when it has computed all else."""
+    return set() if newest is None else {e.attr for part in (newest.key, newest.value) for e in loads(part)}
 
 
 def _span(task: Task, operand: int, steps: list[tuple[int, ...] | None]) -> tuple[int, int] | None:
@@ -270,10 +276,13 @@ def _flagged(program: Program, tasks: list[list[Task]], staged: list[dict[int, l
     }  # fmt: skip
     found &= _written_once(program)
     for kernel, own, copied in zip(program.kernels, tasks, staged, strict=True):
+        attention = kernel.nest.attention
+        small = {kernel.operands[j].name for j in _copied(kernel)}
+        small |= set() if attention is None else _awaited(split_newest(attention)[1])
         for i, o in enumerate(kernel.operands):
             if o.name == kernel.nest.target or i in copied:
                 continue
-            streamed = o.name not in {kernel.operands[j].name for j in _copied(kernel)}
+            streamed = o.name not in small
             for t in own:
                 if t.operands[i] in found and (streamed or _elements(t, t.operands[i]) > DIRECT_MOST):
                     found.discard(t.operands[i])

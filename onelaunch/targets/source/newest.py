@@ -12,7 +12,7 @@ from onelaunch.graph.nest import Attention
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Newest:
-    """Position ``at`` has this key and value, whatever lies in the cache."""
+    """Position ``at`` has this key and value, whatever lies in the cache: loads, perhaps cast."""
 
     at: Expr
     key: Expr
@@ -39,4 +39,11 @@ def _split(e: Expr, key: Expr) -> tuple[Expr, Expr, Expr] | None:
         return None
     left, right = e.args[0].args
     at = right if left is key else left
-    return None if key in at.free else (at, e.args[1], e.args[2])
+    return None if key in at.free or loaded(e.args[1]) is None else (at, e.args[1], e.args[2])
+
+
+def loaded(e: Expr) -> Expr | None:
+    """The load of a float that ``e`` casts, if it does nothing else."""
+    while e.op is Op.CAST and e.args[0].dtype.is_float:
+        e = e.args[0]
+    return e if e.op is Op.LOAD else None

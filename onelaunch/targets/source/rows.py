@@ -23,6 +23,7 @@ from onelaunch.targets.source.loops import ALONE
 from onelaunch.targets.source.matrix import STREAMED
 from onelaunch.targets.source.matrix import stored
 from onelaunch.targets.source.memory import Memory
+from onelaunch.targets.source.newest import loaded
 from onelaunch.targets.source.printer import bare
 from onelaunch.targets.source.writer import Writer
 
@@ -70,6 +71,17 @@ def in_place(memory: Memory, e: Expr, key: Expr, element: Expr, low: Expr) -> Ro
     for term, factor in parts.items():
         base = build.add(base, build.mul(term, build.const(factor)))
     return Rows(source.dtype, source.attr, base, stride)
+
+
+def row_in_place(memory: Memory, e: Expr, element: Expr, low: Expr) -> Rows | None:
+    """One row of keys or values ``e`` where it lies with unit stride along ``element``, from ``low`` on."""
+    source = loaded(e)
+    if source is None or source.dtype not in STREAMED:
+        return None
+    parts, constant = terms(memory.lower(source).args[0])
+    if parts.pop(element, 0) != 1 or any(element in t.free for t in parts):
+        return None
+    return Rows(source.dtype, source.attr, build.add(from_terms(parts, constant), low), 0)
 
 
 def _pages(base: Expr, key: Expr) -> tuple[int, int]:

@@ -11,6 +11,7 @@
 
 #include "attend_lanes.cuh"
 #include "attend_tensor.cuh"
+#include "newest.cuh"
 
 namespace onelaunch {
 
@@ -67,23 +68,11 @@ __device__ __forceinline__ void merge_parts(const WarpParts<Q, kValue>& parts, f
 
 }  // namespace detail
 
-// A position whose key and value are not in the cache but in shared memory, as the cache would hold them.
-template <class K, class V>
-struct Newest {
-  static constexpr bool kThere = true;
-  int64_t at;
-  const K* key;
-  const V* value;
-};
-struct NoNewest {
-  static constexpr bool kThere = false;
-};
-
 namespace detail {
 
 // Adds the newest position to what warp 0 has left, a warp a query.
-template <int Q, int kKey, int kValue, class K, class V, class Score>
-__device__ __forceinline__ void add_newest(const float* queries, const Newest<K, V>& newest, const Score& score,
+template <int Q, int kKey, int kValue, class Newest, class Score>
+__device__ __forceinline__ void add_newest(const float* queries, const Newest& newest, const Score& score,
                                            const WarpParts<Q, kValue>& parts) {
 #pragma unroll 1
   for (int q = warp_of_block(); q < Q; q += kWarps) {
@@ -111,8 +100,8 @@ __device__ __forceinline__ void add_newest(const float* queries, const Newest<K,
 // of query q at position s (scale, soft cap, mask, bias). prepare() writes the queries, Q rows of kKey floats, to
 // `queries` in shared memory; the first keys and values are on their way to L2 meanwhile, or if `kEarly`, which says that
 // no ready() is needed, to registers. ready() waits until they have been written. `partial` holds
-// WarpParts<Q, kValue>::kFloats. `newest`: what lies in the cache at its position is not looked at; prepare() writes it
-// too. All computing threads call it; it ends with a barrier.
+// WarpParts<Q, kValue>::kFloats. `newest`: what lies in the cache at its position is not looked at. All computing threads
+// call it; it ends with a barrier.
 template <int Q, int kKey, int kValue, Finish kFinish, bool kEarly = false, class Where, class Prepare, class Ready,
           class Score, class Last = NoNewest>
 __device__ __forceinline__ void attend(const Prepare& prepare, const Ready& ready, const float* queries,
@@ -120,15 +109,27 @@ __device__ __forceinline__ void attend(const Prepare& prepare, const Ready& read
                                        float* partial, const Last& newest = {}) {
   constexpr bool kHasNewest = Last::kThere;
   const detail::WarpParts<Q, kValue> parts = {partial};
-  bool pending = false;  // the newest position counts here, and has not been added
+  bool counts = false;  // the newest position, here
   if constexpr (kHasNewest) {
-    pending = begin <= newest.at && newest.at < end;
-    if (pending && newest.at + 1 == end) --end;
+    counts = begin <= newest.at && newest.at < end;
+    if (counts && newest.at + 1 == end) --end;
   }
   const auto score = [&](int q, int64_t position, float dot) -> float {
     if constexpr (kHasNewest)
       if (position == newest.at) return -float_limits<float>::infinity();
     return scored(q, position, dot);
+  };
+  const auto by_lanes = [&] {
+    constexpr int kTogether = detail::kFitsTensorCores<kKey, kValue, typename Where::Key, typename Where::Value>
+                                  ? 1
+                                  : detail::Heads<kKey, kValue>::kQueries;
+    detail::attend_by_lanes<kTogether, kKey, kValue>(queries, cache, begin, end, score, parts);
+    if constexpr (kHasNewest) {
+      if (!counts) return;  // the same for all threads
+      if (warp_of_block() == 0) newest.template bring<kKey, kValue>();
+      sync_block();
+      detail::add_newest<Q, kKey, kValue>(queries, newest, scored, parts);
+    }
   };
   if constexpr (detail::kFitsTensorCores<kKey, kValue, typename Where::Key, typename Where::Value>) {
     const bool aligned = cache.is_aligned();
@@ -140,27 +141,20 @@ __device__ __forceinline__ void attend(const Prepare& prepare, const Ready& read
     sync_block();
     if (aligned) {
       if (!kEarly) pass.fetch();
-      if constexpr (kHasNewest) {
-        if (pending && warp_of_block() == kWarps - 1) pass.begin_with(newest, queries, scored);
-        pending = false;
-      }
-      pass.run(queries, score, parts);
+      pass.run(queries, score);
+      if constexpr (kHasNewest)
+        if (counts && warp_of_block() == kWarps - 1) pass.add(newest, queries, scored);
+      pass.store(parts);
     } else {
-      detail::attend_by_lanes<1, kKey, kValue>(queries, cache, begin, end, score, parts);
+      by_lanes();
     }
   } else {
     prepare();
     ready();
     sync_block();
-    detail::attend_by_lanes<detail::Heads<kKey, kValue>::kQueries, kKey, kValue>(queries, cache, begin, end, score, parts);
+    by_lanes();
   }
   sync_block();
-  if constexpr (kHasNewest) {
-    if (pending) {  // the same for all threads
-      detail::add_newest<Q, kKey, kValue>(queries, newest, scored, parts);
-      sync_block();
-    }
-  }
   detail::merge_parts<Q, kValue, kFinish>(parts, out);
   sync_block();
 }

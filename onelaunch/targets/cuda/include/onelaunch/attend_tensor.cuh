@@ -78,46 +78,9 @@ struct TensorPass {
     if constexpr (kNarrow) fetch_values(first());
   }
 
-  // Before the first position: another one, whose key and value lie in shared memory.
-  template <class Newest, class Score>
-  __device__ __forceinline__ void begin_with(const Newest& newest, const float* queries, const Score& score) {
-    float dot = 0.0f;
-#pragma unroll
-    for (int v = 0; v < kKeyVectors; ++v) {
-      const int d = (v * kColumns + column) * kVector;
-      Raw<K> key;
-      key.load_if(newest.key + d, (v + 1) * kColumns * kVector <= kKey || d < kKey);
-      float elements[kVector];
-      key.decode(elements);
-#pragma unroll
-      for (int i = 0; i < kVector; ++i)
-        if ((v + 1) * kColumns * kVector <= kKey || d < kKey) dot = fmaf(queries[query * kKey + d + i], elements[i], dot);
-    }
-#pragma unroll
-    for (int distance = 1; distance < kColumns; distance *= 2) dot += exchange(dot, distance);
-    peak = score(query, newest.at, dot);
-    const bool counts = peak != -float_limits<float>::infinity();
-    weight = counts && column == 0 ? 1.0f : 0.0f;
-    bool theirs[2];  // of queries 2 c and 2 c + 1
-#pragma unroll
-    for (int i = 0; i < 2; ++i) theirs[i] = __shfl_sync(~0u, int(counts), (2 * column + i) * kColumns) != 0;
-#pragma unroll
-    for (int v = 0; v < kValueVectors; ++v) {
-      const int d = (v * kRows + row) * kVector;
-      Raw<V> value;
-      value.load_if(newest.value + d, (v + 1) * kRows * kVector <= kValue || d < kValue);
-      float elements[kVector];
-      value.decode(elements);
-#pragma unroll
-      for (int w = 0; w < kWords; ++w)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) out[v][w][i] = theirs[i % 2] ? elements[2 * w + i / 2] : 0.0f;
-    }
-  }
-
   // `fetch` has been called.
   template <class Score>
-  __device__ __forceinline__ void run(const float* queries, const Score& score, const WarpParts<Q, kValue>& parts) {
+  __device__ __forceinline__ void run(const float* queries, const Score& score) {
     if constexpr (kNarrow) {  // now, while keys are still on their way
 #pragma unroll
       for (int v = 0; v < kKeyVectors; ++v)
@@ -128,10 +91,75 @@ struct TensorPass {
       if (has_many(at)) take<kTiles>(at, queries, score);
       else take<1>(at, queries, score);
     }
-    store(parts);
+  }
+
+  // After all positions of the warp: one more, see newest.cuh.
+  template <class Newest, class Score>
+  __device__ __forceinline__ void add(const Newest& newest, const float* queries, const Score& score) {
+    newest.template bring<kKey, kValue>();
+    float dot = 0.0f;
+#pragma unroll
+    for (int v = 0; v < kKeyVectors; ++v) {
+      const int d = (v * kColumns + column) * kVector;
+      if ((v + 1) * kColumns * kVector > kKey && d >= kKey) continue;
+      float elements[kVector];
+      decode(elements, newest.key + d);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) dot = fmaf(queries[query * kKey + d + i], elements[i], dot);
+    }
+#pragma unroll
+    for (int distance = 1; distance < kColumns; distance *= 2) dot += exchange(dot, distance);
+    const float found = score(query, newest.at, dot);
+    rescale(found);
+    const float own = exponential(found - base_of(peak));
+    weight += column == 0 ? own : 0.0f;
+    float theirs[2];  // of queries 2 c and 2 c + 1
+#pragma unroll
+    for (int i = 0; i < 2; ++i) theirs[i] = __shfl_sync(~0u, own, (2 * column + i) * kColumns);
+#pragma unroll
+    for (int v = 0; v < kValueVectors; ++v) {
+      const int d = (v * kRows + row) * kVector;
+      if ((v + 1) * kRows * kVector > kValue && d >= kValue) continue;
+      float elements[kVector];
+      decode(elements, newest.value + d);
+#pragma unroll
+      for (int w = 0; w < kWords; ++w)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)  // a value that weighs nothing may be anything
+          if (theirs[i % 2] != 0.0f) out[v][w][i] = fmaf(theirs[i % 2], elements[2 * w + i / 2], out[v][w][i]);
+    }
+  }
+
+  // What the warp has found.
+  __device__ __forceinline__ void store(const WarpParts<Q, kValue>& parts) const {
+    const int warp = warp_of_block();
+    float sum = weight;
+#pragma unroll
+    for (int distance = 1; distance < kColumns; distance *= 2) sum += exchange(sum, distance);
+    if (row < Q && column == 0) parts.peak(warp, row) = peak, parts.weight(warp, row) = sum;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int q = 2 * column + i;
+#pragma unroll
+      for (int v = 0; v < kValueVectors; ++v) {
+        const int d = (v * kRows + row) * kVector;
+        if (q >= Q || d >= kValue) continue;
+#pragma unroll
+        for (int w = 0; w < kWords; w += 2)
+          *reinterpret_cast<Four*>(parts.values(warp, q) + d + 2 * w) = {
+              out[v][w][i], out[v][w][i + 2], out[v][w + 1][i], out[v][w + 1][i + 2]};
+      }
+    }
   }
 
  private:
+  template <class T>
+  static __device__ __forceinline__ void decode(float (&elements)[kVector], const T* from) {
+    Raw<T> raw;
+    raw.load(from);
+    raw.decode(elements);
+  }
+
   static __device__ __forceinline__ int first() { return warp_of_block() * kTile; }
 
   // The step that begins at `at` has more than one tile.
@@ -315,27 +343,6 @@ struct TensorPass {
           const uint32_t low = (one & 0xFFFF) | other << 16, high = one >> 16 | (other & 0xFFFF0000);
           multiply_add(out[v][w], {{low, low}, {high, high}}, {both.rounded, both.rest}, V{});
         }
-    }
-  }
-
-  __device__ __forceinline__ void store(const WarpParts<Q, kValue>& parts) const {
-    const int warp = warp_of_block();
-    float sum = weight;
-#pragma unroll
-    for (int distance = 1; distance < kColumns; distance *= 2) sum += exchange(sum, distance);
-    if (row < Q && column == 0) parts.peak(warp, row) = peak, parts.weight(warp, row) = sum;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int q = 2 * column + i;
-#pragma unroll
-      for (int v = 0; v < kValueVectors; ++v) {
-        const int d = (v * kRows + row) * kVector;
-        if (q >= Q || d >= kValue) continue;
-#pragma unroll
-        for (int w = 0; w < kWords; w += 2)
-          *reinterpret_cast<Four*>(parts.values(warp, q) + d + 2 * w) = {
-              out[v][w][i], out[v][w][i + 2], out[v][w + 1][i], out[v][w + 1][i + 2]};
-      }
     }
   }
 };
