@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import overload
 
 from onelaunch.errors import ProgramFormatError
 from onelaunch.graph.dtype import DType
@@ -67,10 +70,53 @@ def parse_program(text: str) -> Program:
     return _Reader(text).program()
 
 
+def parse_printed(text: str) -> Program:
+    """As ``parse_program``, for a text that ``print_program`` is known to have written: tasks, by far the most of it,
+    are read when somebody looks at one.
+    """
+    return _Reader(text, later=True).program()
+
+
+class _Later(Sequence[Task]):
+    """The tasks of a text, of which only the number is known so far."""
+
+    def __init__(self, count: int, read: Callable[[], tuple[Task, ...]]) -> None:
+        self._count, self._read = count, read
+        self._tasks: tuple[Task, ...] | None = None
+        self._lock = threading.Lock()
+
+    def _all(self) -> tuple[Task, ...]:
+        with self._lock:
+            if self._tasks is None:
+                self._tasks = self._read()
+                del self._read  # and with it the text
+        return self._tasks
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Task: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Task, ...]: ...
+    def __getitem__(self, at: int | slice) -> Task | tuple[Task, ...]:
+        return self._all()[at]
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == (other._all() if isinstance(other, _Later) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+
 class _Reader:
     """Takes the lines in order; the sections' methods fill the lists that make the program."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, later: bool = False) -> None:
+        self.later = later
         self.lines = text.split("\n")
         self.at = 0  # index of the next line
         self.scope = Scope({}, {}, DType)
@@ -115,7 +161,7 @@ class _Reader:
             self.kernels.append(self._kernel())
         self.events = [Event(int(m[2]), EventScope(m[3]), int(m[4])) for m in self._numbered("event")]
         self.ops = [json.loads(m[2]) for m in self._numbered("op")]
-        tasks = tuple(self._task(m) for m in self._numbered("task"))
+        tasks: Sequence[Task] = self._tasks_later() if self.later else self._tasks()
         queues = tuple(tuple(self._below(t, "task", tasks) for t in m[2].split()) for m in self._numbered("queue"))
         self._line("end")
         if any(line.strip() for line in self.lines[self.at :]):
@@ -125,6 +171,21 @@ class _Reader:
             name, machine, symbols, tuple(self.buffers), tuple(self.kernels), tuple(self.events), tuple(self.ops),
             tasks, queues, workspace, axioms,
         )  # fmt: skip
+
+    def _tasks(self) -> tuple[Task, ...]:
+        return tuple(self._task(m) for m in self._numbered("task"))
+
+    def _tasks_later(self) -> _Later:
+        begin = self.at
+        while self._starts("task"):
+            self.at += 1
+        count = self.at - begin
+
+        def read() -> tuple[Task, ...]:
+            self.at = begin
+            return self._tasks()
+
+        return _Later(count, read)
 
     def _line(self, word: str) -> re.Match[str]:
         """The next line, which must be of kind ``word``."""

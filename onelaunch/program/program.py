@@ -155,7 +155,7 @@ class Program:
     kernels: tuple[Kernel, ...]
     events: tuple[Event, ...]
     ops: tuple[str, ...]  # labels ("linear layers.0.up_proj"); run one after the other, they are what it means
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
     queues: tuple[tuple[int, ...], ...]  # task numbers in order, one queue a worker
     workspace: int  # bytes
     axioms: tuple[Axiom, ...] = ()

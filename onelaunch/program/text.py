@@ -35,6 +35,7 @@ from onelaunch.graph.expr import Op
 from onelaunch.graph.expr import walk
 from onelaunch.graph.nest_text import print_nest
 from onelaunch.graph.text import print_expr
+from onelaunch.program.parse import parse_printed
 from onelaunch.program.parse import parse_program
 from onelaunch.program.program import VERSION
 from onelaunch.program.program import Buffer
@@ -46,7 +47,7 @@ from onelaunch.program.program import Role
 from onelaunch.program.program import Span
 from onelaunch.program.program import Task
 
-__all__ = ["parse_program", "print_program"]
+__all__ = ["parse_printed", "parse_program", "print_program"]
 
 _WORD = re.compile(r"[\w.]+")
 

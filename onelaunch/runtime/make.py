@@ -26,6 +26,7 @@ from onelaunch.graph.graph import Graph
 from onelaunch.program.cache import Cache
 from onelaunch.program.cache import key as cache_key
 from onelaunch.program.program import Program
+from onelaunch.program.text import parse_printed
 from onelaunch.program.text import parse_program
 from onelaunch.program.text import print_program
 from onelaunch.runtime import cache as caches
@@ -81,12 +82,12 @@ class Maker:
         try:
             with clock("load"):
                 text = (entry / PROGRAM).read_text()
-                program = dataclasses.replace(parse_program(text), name=name)
                 certified = _is_certified(entry, text)
+                program = dataclasses.replace((parse_printed if certified else parse_program)(text), name=name)
             if not certified:
                 self._check(program, clock)
             with clock("build"):
-                executable = self.target.build(program, entry)
+                executable = self.target.load(program, entry)
         except (OSError, ValueError, ProgramFormatError, CheckError, CompilerError) as error:
             log.warning("cache entry %s is built anew: %s", key[:16], error)
             self.cache.drop(key)

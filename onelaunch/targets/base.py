@@ -41,6 +41,9 @@ class Target(Protocol):
     def build(self, program: Program, folder: Path) -> Executable:
         """Generate, compile and load. Files go to ``folder``; a finished build found there is reused."""
 
+    def load(self, program: Program, folder: Path) -> Executable:
+        """The executable whose files a build of this very program, by this very target, has put into ``folder``."""
+
     def begin(self, program: Program) -> Callable[[Path], Executable]:
         """``build`` in two steps: what takes long has begun in the background, if the target can do that; what is
         returned takes the folder, and waits.

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from onelaunch.errors import ProgramFormatError
 from onelaunch.graph.build import sym
+from onelaunch.program import parse
 from onelaunch.program.program import Program
 from onelaunch.program.program import Symbol
+from onelaunch.program.text import parse_printed
 from onelaunch.program.text import parse_program
 from onelaunch.program.text import print_program
 from tests.program.programs import many_tasks
@@ -164,3 +166,24 @@ def test_twenty_thousand_tasks_are_fast():
     assert parse_program(text) == program
     parsed = time.process_time()
     assert printed - start < 2 and parsed - printed < 3, (printed - start, parsed - printed)
+
+
+@given(programs())
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_tasks_that_are_read_later(program):
+    text = print_program(program)
+    later = parse_printed(text)
+    assert len(later.tasks) == len(program.tasks)
+    assert later == program and program == later and later == parse_printed(text) and hash(later) == hash(program)
+    assert tuple(later.tasks) == later.tasks[:] == program.tasks and print_program(later) == text
+
+
+def test_none_is_read_before_somebody_looks(monkeypatch):
+    text, read = print_program(many_tasks(1, 50)), []
+    own = parse._Reader._task
+    monkeypatch.setattr(parse._Reader, "_task", lambda self, m: read.append(m[0]) or own(self, m))
+    program = dataclasses.replace(parse_printed(text), name="other")
+    assert len(program.tasks) == 200 and not read
+    assert program.tasks[3] == parse_program(text).tasks[3]
+    read.clear()
+    assert program.tasks[4].op >= 0 and not read, "once"

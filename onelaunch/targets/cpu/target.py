@@ -43,6 +43,8 @@ class CpuTarget:
         texts = [source.text(part, parts) for part in range(parts)] if program.kernels else []
         return CpuExecutable(program, library.build(texts, folder), source.scratch)
 
+    load = build
+
     def begin(self, program: Program) -> Callable[[Path], CpuExecutable]:
         """All of it waits for the folder: the compiler is a process, and its files go there."""
         return functools.partial(self.build, program)

@@ -79,6 +79,11 @@ def build(
     return code
 
 
+def binary_in(folder: Path) -> bytes:
+    """The cubin that ``build`` has left in ``folder``. Raises OSError where there is none."""
+    return (folder / BINARY).read_bytes()
+
+
 def compile_source(source: str, architecture: str = TESTED.name) -> tuple[bytes, str]:
     """(cubin, what ptxas says of registers, stack and spills). Raises CompilerError with the first lines of the log."""
     version()

@@ -15,13 +15,13 @@ after that starts from a clean slate.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import torch
 
 from onelaunch.errors import LaunchError
 from onelaunch.program.program import Program
-from onelaunch.targets.cuda.emit import Source
 from onelaunch.targets.cuda.loaded import Loaded
 from onelaunch.targets.cuda.records import Report
 
@@ -34,12 +34,11 @@ class CudaExecutable:
 
     device_type = "cuda"
 
-    def __init__(self, program: Program, source: Source, cubin: bytes, loader: type[Loaded] = Loaded) -> None:
-        """``loader``: what ``source`` was written for."""
+    def __init__(self, program: Program, loader: Callable[[int], Loaded]) -> None:
+        """``loader`` brings the program into the memory of a device, given its index."""
         self.program = program
-        self._source, self._loader = source, loader
+        self._loader = loader
         self.device: int | None = None
-        self._cubin = cubin
         self._loaded: dict[int, Loaded] = {}
         self._patience = int(PATIENCE * 1e9)
         self._lock = threading.Lock()
@@ -57,7 +56,7 @@ class CudaExecutable:
         index = torch.cuda.current_device() if self.device is None else self.device
         found = self._loaded.get(index)
         if found is None:
-            found = self._loaded[index] = self._loader(self.program, self._source, self._cubin, index)
+            found = self._loaded[index] = self._loader(index)
         return found
 
     def synchronize(self) -> None:

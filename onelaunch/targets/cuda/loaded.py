@@ -13,12 +13,10 @@ from onelaunch.program.program import Program
 from onelaunch.program.program import Role
 from onelaunch.targets.cuda import device
 from onelaunch.targets.cuda.binary import Binary
-from onelaunch.targets.cuda.dataflow import Dataflow
 from onelaunch.targets.cuda.emit import ENTRY
-from onelaunch.targets.cuda.emit import Source
+from onelaunch.targets.cuda.image import Image
 from onelaunch.targets.cuda.records import Control
 from onelaunch.targets.cuda.records import Report
-from onelaunch.targets.cuda.records import Tables
 from onelaunch.targets.cuda.records import launch_type
 
 THREADS = 384  # of a block (engine.cuh: kBlock)
@@ -27,7 +25,7 @@ THREADS = 384  # of a block (engine.cuh: kBlock)
 class Loaded:
     """See the module. The program is one cooperative launch."""
 
-    def __init__(self, program: Program, source: Source, cubin: bytes, index: int) -> None:
+    def __init__(self, program: Program, image: Image, cubin: bytes, index: int) -> None:
         if (reason := device.reason_against(index)) is not None:
             raise LaunchError(f"{program.name} cannot run on cuda:{index}: {reason}")
         if torch.cuda.is_current_stream_capturing():
@@ -36,20 +34,20 @@ class Loaded:
         self._totals = [e.total for e in program.events]
         with torch.cuda.device(index):
             self._binary = Binary(cubin, index)
-            self._load(program, source)
+            self._load(program, image)
         self._stream: int | None = None
         self._stamps: torch.Tensor | None = None
         self._tasks = max(len(program.tasks), 1)
         self._report = Report.from_address(self._host.data_ptr())
 
-    def _load(self, program: Program, source: Source) -> None:
+    def _load(self, program: Program, image: Image) -> None:
         """Finds the code and prepares what ``launch`` needs."""
-        shape, flow = source.shape, source.flow
+        shape = image.shape
         self.workers = len(program.queues)
         shared = shape.shared_bytes
         self._function = self._binary.function(ENTRY, THREADS, shared)
         self._refuse_too_many()
-        fixed, own = self._allocate(program, Tables(program, shape, flow), shape.scratch * self.workers, flow)
+        fixed, own = self._allocate(program, image, shape.scratch * self.workers)
         self._parameters: Any = launch_type(shape)()  # task.cuh: LaunchOf
         for name, value in fixed.items():
             setattr(self._parameters, name, value)
@@ -58,29 +56,26 @@ class Loaded:
         self._outer = [i for i in range(len(program.buffers)) if i not in own]
         self._arguments = (ctypes.c_void_p * 1)(ctypes.addressof(self._parameters))
 
-    def _allocate(
-        self, program: Program, tables: Tables, scratch: int, flow: Dataflow
-    ) -> tuple[dict[str, int], dict[int, int]]:
+    def _allocate(self, program: Program, image: Image, scratch: int) -> tuple[dict[str, int], dict[int, int]]:
         """What does not change from launch to launch: parameters by name, and the addresses of buffers of its own."""
-        words, starts = tables.packed()
         place = torch.device("cuda", self.index)
-        self._tables = torch.from_numpy(words.view("int32")).to(place)
+        self._tables = torch.from_numpy(image.tables.view("int32")).to(place)
         self._events = torch.zeros(max(len(program.events), 1), dtype=torch.int32, device=place)
         self._control = torch.zeros(ctypes.sizeof(Control) // 4, dtype=torch.int32, device=place)
         self._workspace = torch.zeros(max(program.workspace, 1), dtype=torch.uint8, device=place)
-        self._flagged = torch.zeros(max(flow.words, 1), dtype=torch.int32, device=place)
+        self._flagged = torch.zeros(max(image.words, 1), dtype=torch.int32, device=place)
         self._scratch = torch.zeros(max(scratch, 1), dtype=torch.uint8, device=place)
         self._host = torch.zeros(ctypes.sizeof(Report) // 4, dtype=torch.int32, device="cpu", pin_memory=True)
         torch.cuda.current_stream(self.index).synchronize()  # whatever stream comes first finds all of it
-        fixed = {name: self._tables.data_ptr() + start for name, start in starts.items()} | {
+        fixed = {name: self._tables.data_ptr() + start for name, start in image.starts.items()} | {
             "events": self._events.data_ptr(), "control": self._control.data_ptr(), "report": self._host.data_ptr(),
             "scratch": self._scratch.data_ptr(), "n_events": len(program.events),
-            "flagged": self._flagged.data_ptr(), "n_flagged": flow.words,
+            "flagged": self._flagged.data_ptr(), "n_flagged": image.words,
         }  # fmt: skip
         own = {
             i: self._workspace.data_ptr() + b.offset for i, b in enumerate(program.buffers) if b.role is Role.WORKSPACE
         }
-        return fixed, own | {i: self._flagged.data_ptr() + 4 * start for i, start in flow.places.items()}
+        return fixed, own | {i: self._flagged.data_ptr() + 4 * start for i, start in image.places.items()}
 
     def _refuse_too_many(self) -> None:
         """Workers wait for each other, so all of them must be resident at once."""

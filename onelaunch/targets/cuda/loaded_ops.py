@@ -9,7 +9,7 @@ import numpy as np
 
 from onelaunch.program.program import Program
 from onelaunch.targets.cuda.emit import Shape
-from onelaunch.targets.cuda.emit import Source
+from onelaunch.targets.cuda.image import Image
 from onelaunch.targets.cuda.loaded import Loaded
 from onelaunch.targets.cuda.ops import THREADS
 from onelaunch.targets.cuda.ops import OpLaunch
@@ -17,21 +17,24 @@ from onelaunch.targets.cuda.ops import OpSource
 from onelaunch.targets.cuda.ops import entry
 from onelaunch.targets.cuda.ops import launches_of
 from onelaunch.targets.cuda.ops import overlaps
-from onelaunch.targets.cuda.ops import tables_of
 from onelaunch.targets.cuda.records import launch_type
 
 
 class LoadedOps(Loaded):
     """See the module."""
 
-    def _load(self, program: Program, source: Source) -> None:
-        assert isinstance(source, OpSource), "it was written for launches of ops"
+    def __init__(self, program: Program, source: OpSource, image: Image, cubin: bytes, index: int) -> None:
+        self._source = source
+        super().__init__(program, image, cubin, index)
+
+    def _load(self, program: Program, image: Image) -> None:
+        source = self._source
         launches = launches_of(program)
         used = sorted({launch.kernel for launch in launches})
         functions = {n: self._binary.function(entry(n), THREADS, source.shared_of(n)) for n in used}
         blocks = max((len(launch.tasks) for launch in launches), default=1)
-        shape = source.shape
-        fixed, own = self._allocate(program, tables_of(program, source), shape.scratch * blocks, source.flow)
+        shape = image.shape
+        fixed, own = self._allocate(program, image, shape.scratch * blocks)
         self._parameters = Parameters(program, shape, launches, own, fixed | {"n_events": 0})
         self._launches = []
         for i, (launch, parameters) in enumerate(zip(launches, self._parameters.all, strict=True)):

@@ -38,6 +38,8 @@ class ReferenceTarget:
         """Nothing is generated; ``folder`` stays untouched."""
         return ReferenceExecutable(program, self.mode, self.seed, self.debug)
 
+    load = build
+
     def begin(self, program: Program) -> Callable[[Path], ReferenceExecutable]:
         """There is nothing to begin."""
         return functools.partial(self.build, program)
