@@ -28,6 +28,8 @@ from onelaunch.program.program import Role
 from onelaunch.program.program import Symbol
 from onelaunch.runtime import buckets
 from onelaunch.runtime import signature
+from onelaunch.runtime.apart import Draft
+from onelaunch.runtime.apart import Processes
 from onelaunch.runtime.binding import Binding
 from onelaunch.runtime.binding import device_of
 from onelaunch.runtime.dump import dump
@@ -135,30 +137,52 @@ class CompiledSegment:
         """Make the programs so far for other sizes of one symbol now, side by side. Where that fails for a size, its
         first call says why.
         """
-        fixed = self.maker.machine.fixed
-        with self._lock:
-            wanted: dict[tuple[Symbol, ...], Callable[[], Binding]] = {}
-            for made, size in itertools.product(list(self._bindings), sizes):
+        with self._lock, Processes() as processes:
+            others = self._others(symbol, sizes)
+            absent = [other for other in others if not self.maker.is_stored(self._identity(other))]
+            drafts = {other: self._draft(other, processes) for other in absent} if len(absent) > 1 else {}
+            ends = []
+            for other in others:
                 with _left_to_its_call():
-                    other = tuple(
-                        buckets.ranges([own], self.sizing, [size], fixed)[0] if own.name == symbol else s
-                        for own, s in zip(self.symbols, made, strict=True)
-                    )
-                    if other not in self._bindings and other not in wanted:
-                        wanted[other] = self._begin(other)
-            for end in wanted.values():
+                    ends.append(self._begin(other, drafts.get(other)))
+            for end in ends:
                 with _left_to_its_call():
                     end()
+
+    def _others(self, symbol: str, sizes: Sequence[int]) -> list[tuple[Symbol, ...]]:
+        """The symbols' ranges of the programs that there are not yet for other sizes of one symbol."""
+        found: dict[tuple[Symbol, ...], None] = {}
+        for made, size in itertools.product(list(self._bindings), sizes):
+            with _left_to_its_call():
+                other = tuple(
+                    buckets.ranges([own], self.sizing, [size], self.maker.machine.fixed)[0] if own.name == symbol else s
+                    for own, s in zip(self.symbols, made, strict=True)
+                )
+                if other not in self._bindings:
+                    found[other] = None
+        return list(found)
+
+    def _draft(self, symbols: tuple[Symbol, ...], processes: Processes) -> Callable[[], Draft | None]:
+        maker = self.maker
+        return processes.draft(self.text, symbols, self._name(symbols), maker.machine, maker.options.check)
 
     def _make(self, symbols: tuple[Symbol, ...]) -> Binding:
         return self._begin(symbols)()
 
-    def _begin(self, symbols: tuple[Symbol, ...]) -> Callable[[], Binding]:
-        ranges = "".join(f"{s.name} {s.minimum} {s.maximum}\n" for s in symbols)
-        largest = [self._size(s) for s in symbols if s.name in self.sizing]
-        name = f"{self.name}@{','.join(largest)}" if largest else self.name
-        end = self.maker.begin(name, ranges + self.text, lambda: self._specialised(symbols))
+    def _begin(
+        self, symbols: tuple[Symbol, ...], draft: Callable[[], Draft | None] | None = None
+    ) -> Callable[[], Binding]:
+        identity = self._identity(symbols)
+        end = self.maker.begin(self._name(symbols), identity, lambda: self._specialised(symbols), draft)
         return lambda: self._keep(symbols, end())
+
+    def _identity(self, symbols: tuple[Symbol, ...]) -> str:
+        """What the program for these ranges is made from."""
+        return "".join(f"{s.name} {s.minimum} {s.maximum}\n" for s in symbols) + self.text
+
+    def _name(self, symbols: tuple[Symbol, ...]) -> str:
+        largest = [self._size(s) for s in symbols if s.name in self.sizing]
+        return f"{self.name}@{','.join(largest)}" if largest else self.name
 
     def _keep(self, symbols: tuple[Symbol, ...], made: Made) -> Binding:
         outputs = {b.argument for b in made.program.buffers if b.role is Role.OUTPUT}

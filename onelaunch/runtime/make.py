@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -30,12 +29,10 @@ from onelaunch.program.text import parse_printed
 from onelaunch.program.text import parse_program
 from onelaunch.program.text import print_program
 from onelaunch.runtime import cache as caches
+from onelaunch.runtime.apart import Draft
 from onelaunch.runtime.targets import select
 from onelaunch.targets.base import Executable
 from onelaunch.targets.base import Target
-
-if TYPE_CHECKING:
-    from onelaunch.check import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +61,24 @@ class Maker:
         self.machine = self.target.machine(options.workers)
         self.cache: Cache | None = caches.of(options)
 
-    def begin(self, name: str, text: str, graph: Callable[[], Graph]) -> Callable[[], Made]:
+    def begin(
+        self, name: str, text: str, graph: Callable[[], Graph], draft: Callable[[], Draft | None] | None = None
+    ) -> Callable[[], Made]:
         """Start to make the program of ``graph()``, which ``text`` identifies, under a name of its own. The call that
         is returned ends it; several may be begun before the first is ended, then they compile side by side. Either step
-        raises UnsupportedError, CheckError, CompilerError.
+        raises UnsupportedError, CheckError, CompilerError. ``draft``: gives what another process has made of the graph.
         """
-        key = cache_key("program", text, *caches.settings(self.options))
+        key = self._key(text)
         with _disable_current_modes():  # the caller traces fake tensors; a target may allocate real ones
             found = self._stored(key, name)
-            return self._fresh(key, name, graph) if found is None else lambda: found
+            return self._fresh(key, name, graph, draft) if found is None else lambda: found
+
+    def is_stored(self, text: str) -> bool:
+        """Whether the cache has an entry for what ``text`` identifies."""
+        return self.cache is not None and self.cache.find(self._key(text)) is not None
+
+    def _key(self, text: str) -> str:
+        return cache_key("program", text, *caches.settings(self.options))
 
     def _stored(self, key: str, name: str) -> Made | None:
         entry = self.cache.find(key) if self.cache is not None else None
@@ -94,19 +100,27 @@ class Maker:
             return None
         return Made(program, executable, True, clock.seconds, entry)
 
-    def _fresh(self, key: str, name: str, graph: Callable[[], Graph]) -> Callable[[], Made]:
+    def _fresh(
+        self, key: str, name: str, graph: Callable[[], Graph], draft: Callable[[], Draft | None] | None
+    ) -> Callable[[], Made]:
         from onelaunch.transform import compile_graph
 
         clock = Clock()
         with clock("transform"):
-            program = dataclasses.replace(compile_graph(graph(), self.machine), name=name)
-        return self._begin(program, key, clock)
+            drafted = None if draft is None else draft()
+            if drafted is not None:
+                program = drafted.program
+            else:
+                program = dataclasses.replace(compile_graph(graph(), self.machine), name=name)
+        return self._begin(program, key, clock, drafted)
 
     def build(self, program: Program) -> Made:
         """Check and build a program that is at hand; nothing is kept on disk."""
         return self._begin(program, None, Clock())()
 
-    def _begin(self, program: Program, key: str | None, clock: Clock) -> Callable[[], Made]:
+    def _begin(
+        self, program: Program, key: str | None, clock: Clock, drafted: Draft | None = None
+    ) -> Callable[[], Made]:
         try:
             with clock("build"):
                 load = self.target.begin(program)  # what compiles meanwhile is not loaded before the check has passed
@@ -116,17 +130,22 @@ class Maker:
 
         def end() -> Made:
             with _disable_current_modes():
-                return self._end(program, load, key, clock)
+                return self._end(program, load, key, clock, drafted)
 
         return end
 
-    def _end(self, program: Program, load: Callable[[Path], Executable], key: str | None, clock: Clock) -> Made:
-        certificate = self._check(program, clock)
+    def _end(
+        self, program: Program, load: Callable[[Path], Executable], key: str | None, clock: Clock, drafted: Draft | None
+    ) -> Made:
+        if drafted is not None and drafted.certificate is not None:
+            certificate: str | None = drafted.certificate
+        else:
+            certificate = self._check(program, clock)
         built: list[Executable] = []
 
         def write(folder: Path) -> None:
             if key is not None:
-                text = print_program(program)
+                text = print_program(program) if drafted is None else drafted.text
                 (folder / PROGRAM).write_text(text)
                 if certificate is not None:
                     (folder / CERTIFICATE).write_text(_print_certificate(certificate, text))
@@ -149,18 +168,19 @@ class Maker:
             weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
         return made
 
-    def _check(self, program: Program, clock: Clock) -> Certificate | None:
+    def _check(self, program: Program, clock: Clock) -> str | None:
+        """The certificate's text; None: nobody wants one."""
         if not self.options.check:
             return None
         from onelaunch.check import check
 
         with clock("check"):
-            return check(program)
+            return str(check(program))
 
 
-def _print_certificate(certificate: Certificate, text: str) -> str:
+def _print_certificate(certificate: str, text: str) -> str:
     """What ``_is_certified`` believes: an entry's key names the sources that checked it (``fingerprint``)."""
-    return json.dumps({"program": hashlib.sha256(text.encode()).hexdigest(), "certificate": str(certificate)}, indent=1)
+    return json.dumps({"program": hashlib.sha256(text.encode()).hexdigest(), "certificate": certificate}, indent=1)
 
 
 def _is_certified(entry: Path, text: str) -> bool:

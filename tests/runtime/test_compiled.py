@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from onelaunch import transform
 from onelaunch.errors import CallError
 from onelaunch.errors import CompilerError
 from onelaunch.errors import ProgramFormatError
@@ -22,6 +23,7 @@ from onelaunch.frontend.options import Options
 from onelaunch.program.cache import MANIFEST
 from onelaunch.program.file import load
 from onelaunch.program.program import Program
+from onelaunch.runtime import apart
 from onelaunch.runtime import cache
 from onelaunch.runtime import compiled as runtime_compiled
 from onelaunch.runtime import make
@@ -192,9 +194,17 @@ def test_sizes_with_programs_of_their_own(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(loaded._bindings) == list(segment._bindings)[:1] and loaded.cache_hit
 
 
-def test_other_sizes_are_made_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Each is begun before the first is ended; one that cannot be made says so when it is called."""
+@pytest.mark.parametrize("works", [True, False])
+def test_other_sizes_are_made_side_by_side(works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each by a process of its own, if that works, and begun before the first is ended; one that cannot be made says so
+    when it is called.
+    """
     steps: list[str] = []
+    here: list[str] = []
+    compile_here = transform.compile_graph
+    monkeypatch.setattr(transform, "compile_graph", lambda *given: here.append("") or compile_here(*given))
+    if not works:
+        monkeypatch.setattr(apart, "get_executable", lambda: "/nonexistent/python")
 
     class Slow(ReferenceTarget):
         def begin(self, program: Program) -> Callable[[Path], ReferenceExecutable]:
@@ -221,6 +231,7 @@ def test_other_sizes_are_made_side_by_side(tmp_path: Path, monkeypatch: pytest.M
     )
     segment.extend(rows, [8, -1, 3, 2, 16])  # -1: no size at all
     assert steps == ["begin 4", "end 4", "begin 8", "begin 2", "begin 16", "end 8", "end 16"]
+    assert len(here) == (1 if works else 4)
     assert len(segment.programs) == 3
     with torch.no_grad():
         for count in (16, 8, 2):
